@@ -1,0 +1,320 @@
+"""Find backends, check them against their role's contract, and call them.
+
+Discovery is stevedore's: entry points of the groups ``lading.isolation``, ``lading.filesystem``,
+``lading.network``, ``lading.registry`` and ``lading.extension``. Each backend gets a
+:class:`pluggy.PluginManager` of its own, of which it is the implementor and which extensions may
+wrap. Nothing that a backend does at import, construction or ``probe`` can stop the others: what
+fails is kept as :class:`Failed` with its reason and the way to mend it.
+
+pluggy by itself accepts a backend that lacks hooks, misspells one or drops a parameter, so
+:func:`_validate` checks for all three and says what would be right.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import pluggy
+
+from lading.errors import LadingError, NotFound, Unavailable
+from lading.hooks.common import PROJECT, Context, Probe
+from lading.load_policy import Policy
+
+ROLES = ("isolation", "filesystem", "network", "registry")
+
+#: Seconds that an import with construction, and a ``probe``, may take before they count as hung.
+LOAD_DEADLINE = 10.0
+PROBE_DEADLINE = 3.0
+
+Spec = TypeVar("Spec")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a backend comes from: its entry point (``target`` is ``module:attribute``)."""
+
+    role: str
+    name: str
+    target: str
+    distribution: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A backend that is installed but was not loaded, and why."""
+
+    origin: Origin
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Spec]):
+    """A backend that passed the checks. ``hook`` is called by keyword, as its Protocol says."""
+
+    origin: Origin
+    hook: Spec
+    spec_version: int
+    capabilities: frozenset[str]
+    manager: pluggy.PluginManager
+    probe: Probe
+
+    @property
+    def name(self) -> str:
+        """The short name that users write."""
+        return self.origin.name
+
+    def require(self, capability: str) -> None:
+        """Raise Unavailable unless the backend declares the capability."""
+        if capability not in self.capabilities:
+            raise Unavailable(
+                f'{self.origin.role} backend "{self.name}" cannot do "{capability}"',
+                hint="it can: " + (", ".join(sorted(self.capabilities)) or "nothing optional"),
+            )
+
+
+@dataclass(slots=True)
+class Backends(Generic[Spec]):
+    """The backends of one role: those that loaded, those that failed, and the default."""
+
+    role: str
+    default: str = ""
+    loaded: dict[str, Loaded[Spec]] = field(default_factory=dict)
+    failed: dict[str, Failed] = field(default_factory=dict)
+
+    def get(self, name: str = "") -> Loaded[Spec]:
+        """Return a backend by short name ("" = the default).
+
+        Raises NotFound for a name that no installed distribution offers (listing those that
+        do exist), Unavailable for one that failed to load or cannot work on this host.
+        """
+        name = name or self.default
+        if failed := self.failed.get(name):
+            raise Unavailable(
+                f'{self.role} backend "{name}" failed: {failed.reason}', hint=failed.remedy
+            )
+        backend = self.loaded.get(name)
+        if backend is None:
+            known = ", ".join(sorted(self.loaded)) or "none"
+            raise NotFound(
+                f'no {self.role} backend "{name}" is installed', hint=f"installed: {known}"
+            )
+        if not backend.probe.usable:
+            raise Unavailable(
+                f'{self.role} backend "{name}" is not usable here: {backend.probe.reason}',
+                hint=backend.probe.remedy,
+            )
+        return backend
+
+    def usable(self) -> list[Loaded[Spec]]:
+        """The backends that work on this host, by name."""
+        return [b for _, b in sorted(self.loaded.items()) if b.probe.usable]
+
+
+def discover(role: str) -> list[Origin]:
+    """List the entry points of a role without importing any of them."""
+    # stevedore is imported here: the spawner and plain clients of this module do without it.
+    from stevedore.named import NamedExtensionManager
+
+    points: list[EntryPoint] = NamedExtensionManager(
+        f"{PROJECT}.{role}", names=[]
+    ).list_entry_points()
+    origins = []
+    for point in points:
+        dist = point.dist
+        origins.append(
+            Origin(
+                role,
+                point.name,
+                point.value,
+                dist.name if dist else "",
+                dist.version if dist else "",
+            )
+        )
+    return sorted(origins, key=lambda o: (o.name, o.distribution))
+
+
+def load(
+    role: str,
+    contexts: Callable[[str], Context],
+    *,
+    default: str = "",
+    only: Sequence[str] = (),
+    policy: Policy | None = None,
+    wrappers: Sequence[Any] = (),
+) -> Backends[Any]:
+    """Load every installed backend of a role (or those named in ``only``), keeping failures.
+
+    ``contexts`` makes the :class:`Context` for a name; ``wrappers`` are extensions, asked through
+    their ``wrap`` method for an object that wraps this backend's hooks.
+    """
+    found: Backends[Any] = Backends(role, default)
+    for origin in discover(role):
+        if only and origin.name not in only:
+            continue
+        if origin.name in found.loaded or origin.name in found.failed:
+            log.warning('%s backend "%s" of %s ignored: the name is taken', role, origin.name,
+                        origin.distribution)
+            continue
+        try:
+            if policy is not None:
+                policy.check(origin.distribution, origin.target)
+            found.loaded[origin.name] = assemble(origin, contexts(origin.name), wrappers)
+        except Exception as error:
+            found.failed[origin.name] = Failed(origin, _reason(error), _remedy(origin, error))
+            log.warning('%s backend "%s": %s', role, origin.name, _reason(error))
+    return found
+
+
+def assemble(
+    origin: Origin, context: Context, wrappers: Sequence[Any] = (), *, probe: bool = True
+) -> Loaded[Any]:
+    """Import, construct, check and (unless told not to) probe one backend.
+
+    Raises whatever the plugin raised, LadingError for a breach of contract or a missed deadline.
+    """
+    backend = _under_deadline(
+        lambda: _construct(origin, context), LOAD_DEADLINE, "import and construction"
+    )
+    manager = _validate(origin, backend)
+    for extension in wrappers:
+        wrapper = extension.wrap(role=origin.role, name=origin.name)
+        if wrapper is not None:
+            manager.register(wrapper)
+    answer = Probe(usable=True)
+    if probe:
+        answer = _probe(manager)
+    return Loaded(
+        origin,
+        cast(Any, manager.hook),
+        int(backend.spec_version),
+        frozenset(backend.capabilities),
+        manager,
+        answer,
+    )
+
+
+def _construct(origin: Origin, context: Context) -> Any:
+    module, _, attribute = origin.target.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        target = getattr(target, part)
+    for directory in (context.data, context.run):
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return target(context)
+
+
+def _probe(manager: pluggy.PluginManager) -> Probe:
+    answer = _under_deadline(manager.hook.probe, PROBE_DEADLINE, "probe")
+    if not isinstance(answer, Probe):
+        raise LadingError(f"probe returned {type(answer).__name__}, not lading.hooks.Probe")
+    return answer
+
+
+def _under_deadline(call: Callable[[], Result], seconds: float, what: str) -> Result:
+    """Run ``call`` in a thread of its own; a hang is reported and the thread abandoned."""
+    outcome: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name=f"backend-{what}")
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not outcome:
+        raise LadingError(f"{what} did not finish within {seconds:g} s")
+    return outcome[0]
+
+
+def _validate(origin: Origin, backend: Any) -> pluggy.PluginManager:
+    contract = importlib.import_module(f"lading.hooks.{origin.role}")
+    required = _protocol(contract, origin.role)
+    for attribute in ("spec_version", "capabilities"):
+        if not hasattr(backend, attribute):
+            raise LadingError(f"the backend has no attribute {attribute}")
+    if not 1 <= backend.spec_version <= contract.SPEC_VERSION:
+        raise LadingError(
+            f"written for version {backend.spec_version} of the {origin.role} contract; "
+            f"this Lading speaks versions 1 to {contract.SPEC_VERSION}"
+        )
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(required)
+    wanted = _hook_names(required)
+    for capability, protocol in contract.OPTIONAL.items():
+        manager.add_hookspecs(protocol)
+        if capability in backend.capabilities:
+            wanted |= _hook_names(protocol)
+    manager.register(backend, name=origin.name)
+    manager.check_pending()
+    for hook in sorted(wanted):
+        _check_hook(manager, origin.name, hook)
+    return manager
+
+
+def _protocol(contract: Any, role: str) -> type:
+    name = {"network": "NetworkBackend", "extension": "Extension"}.get(role, role.capitalize())
+    return cast(type, getattr(contract, name))
+
+
+def _hook_names(protocol: type) -> set[str]:
+    return {n for n in dir(protocol) if hasattr(getattr(protocol, n), f"{PROJECT}_spec")}
+
+
+def _check_hook(manager: pluggy.PluginManager, plugin: str, hook: str) -> None:
+    caller = getattr(manager.hook, hook)
+    spec = caller.spec
+    signature = str(inspect.signature(spec.function))
+    impls = [i for i in caller.get_hookimpls() if i.plugin_name == plugin]
+    if not impls:
+        raise LadingError(f"it lacks the hook {hook}{signature}")
+    missing = [a for a in spec.argnames if a not in impls[0].argnames]
+    if missing:
+        raise LadingError(
+            f"hook {hook} does not take {', '.join(missing)}; its signature is {hook}{signature}"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text and isinstance(error, LadingError) else (
+        f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    )
+
+
+def _remedy(origin: Origin, error: BaseException) -> str:
+    if isinstance(error, LadingError) and error.hint:
+        return error.hint
+    if isinstance(error, ModuleNotFoundError):
+        return f'install what it needs: the module "{error.name}"'
+    return f"report it to the authors of {origin.distribution}" if origin.distribution else ""
+
+
+def contexts_under(
+    data_root: Path, exec_root: Path, role: str, options: Mapping[str, Mapping[str, Any]]
+) -> Callable[[str], Context]:
+    """The usual maker of contexts: ``<root>/<role>/<name>`` under both roots."""
+
+    def make(name: str) -> Context:
+        return Context(
+            name, data_root / role / name, exec_root / role / name, options.get(name, {})
+        )
+
+    return make
