@@ -18,7 +18,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -128,21 +128,15 @@ def discover(role: str) -> list[Origin]:
     # stevedore is imported here: the spawner and plain clients of this module do without it.
     from stevedore.named import NamedExtensionManager
 
-    points: list[EntryPoint] = NamedExtensionManager(
-        f"{PROJECT}.{role}", names=[]
-    ).list_entry_points()
+    group = f"{PROJECT}.{role}"
+    points: list[EntryPoint] = NamedExtensionManager(group, names=[]).list_entry_points()
+    # stevedore's cache forgets which distribution an entry point is from.
+    owners = {(p.name, p.value): p.dist for p in entry_points(group=group)}
     origins = []
     for point in points:
-        dist = point.dist
-        origins.append(
-            Origin(
-                role,
-                point.name,
-                point.value,
-                dist.name if dist else "",
-                dist.version if dist else "",
-            )
-        )
+        dist = owners.get((point.name, point.value))
+        name, version = (dist.name, dist.version) if dist else ("", "")
+        origins.append(Origin(role, point.name, point.value, name, version))
     return sorted(origins, key=lambda o: (o.name, o.distribution))
 
 
@@ -165,8 +159,12 @@ def load(
         if only and origin.name not in only:
             continue
         if origin.name in found.loaded or origin.name in found.failed:
-            log.warning('%s backend "%s" of %s ignored: the name is taken', role, origin.name,
-                        origin.distribution)
+            log.warning(
+                '%s backend "%s" of %s ignored: the name is taken',
+                role,
+                origin.name,
+                origin.distribution,
+            )
             continue
         try:
             if policy is not None:
@@ -294,8 +292,10 @@ def _check_hook(manager: pluggy.PluginManager, plugin: str, hook: str) -> None:
 
 def _reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return text[0] if text and isinstance(error, LadingError) else (
-        f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    return (
+        text[0]
+        if text and isinstance(error, LadingError)
+        else (f"{type(error).__name__}: {text[0] if text else 'no message'}")
     )
 
 

@@ -173,7 +173,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(
-    into: dict[str, Any], layer: Mapping[str, Any], source: str, origin: dict[str, str],
+    into: dict[str, Any],
+    layer: Mapping[str, Any],
+    source: str,
+    origin: dict[str, str],
     prefix: str = "",
 ) -> None:
     for key, value in layer.items():
