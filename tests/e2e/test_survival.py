@@ -1,0 +1,102 @@
+"""The daemon may die; containers, their logs and their exit codes do not."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from lading.testing.daemon import Daemon
+
+pytestmark = pytest.mark.root
+
+COUNT = "i=0; while :; do echo line $i; i=$((i+1)); usleep 10000; done"
+
+
+def test_ten_containers_outlive_a_killed_daemon(scratch_daemon: Daemon, client: str) -> None:
+    daemon = scratch_daemon
+    for number in range(8):
+        daemon.client(client, "run", "-d", "--name", f"c{number}", "busybox", "sleep", "1000")
+    daemon.client(client, "run", "-d", "--name", "counter", "busybox", "sh", "-c", COUNT)
+    daemon.client(
+        client, "run", "-d", "-i", "--name", "short", "busybox", "sh", "-c", "sleep 1; exit 3"
+    )
+    daemon.kill()
+    time.sleep(1.5)
+    daemon.start()
+    time.sleep(0.3)
+    names = daemon.client(client, "ps", "--format", "{{.Names}}").stdout.decode().split()
+    assert sorted(names) == sorted([*(f"c{n}" for n in range(8)), "counter"])
+    lines = daemon.client(client, "logs", "counter").stdout.decode().splitlines()
+    assert len(lines) > 100
+    assert lines == [f"line {n}" for n in range(len(lines))]
+    short = json.loads(daemon.client(client, "inspect", "short").stdout)[0]["State"]
+    assert (short["Status"], short["ExitCode"]) == ("exited", 3)
+    assert daemon.client(client, "exec", "c0", "echo", "works").stdout == b"works\n"
+    daemon.client(client, "stop", "-t", "0", "c0")
+    assert daemon.client(client, "wait", "c0").stdout == b"137\n"
+
+
+def test_attach_works_again_after_a_restart(scratch_daemon: Daemon, client: str) -> None:
+    daemon = scratch_daemon
+    daemon.client(client, "run", "-di", "--name", "cat", "busybox", "cat")
+    daemon.stop()
+    daemon.start()
+    assert daemon.client(client, "attach", "cat", input=b"hello\n").stdout == b"hello\n"
+
+
+def test_exit_time_is_the_true_one(scratch_daemon: Daemon) -> None:
+    daemon = scratch_daemon
+    daemon.client("lading", "run", "-d", "--name", "x", "busybox", "sleep", "0.5")
+    daemon.kill()
+    time.sleep(2)
+    daemon.start()
+    state = json.loads(daemon.client("lading", "inspect", "x").stdout)[0]["State"]
+    assert state["Status"] == "exited"
+    seconds = [
+        float(re.search(r":(\d+\.\d+)Z", state[k]).group(1))  # type: ignore[union-attr]
+        for k in ("StartedAt", "FinishedAt")
+    ]
+    assert 0.4 < (seconds[1] - seconds[0]) % 60 < 1.5
+
+
+def test_published_port_still_answers(scratch_daemon: Daemon) -> None:
+    daemon = scratch_daemon
+    flags = ["-d", "--name", "web", "-p", "127.0.0.1::80"]
+    daemon.client("lading", "run", *flags, "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+    url = "http://" + daemon.client("lading", "port", "web", "80").stdout.decode().split()[0]
+    daemon.kill()
+    daemon.start()
+    shown = daemon.client(
+        "lading", "run", "--rm", "--net", "host", "busybox", "wget", "-qO-", f"{url}/passwd"
+    )
+    assert b"root:x:0:0" in shown.stdout
+
+
+def test_second_daemon_on_the_same_root_is_refused(scratch_daemon: Daemon) -> None:
+    second = Daemon(root=scratch_daemon.root)
+    second.socket = scratch_daemon.root / "s2"
+    with pytest.raises(RuntimeError, match=r"(?i)another|lock|in use"):
+        second.start()
+
+
+def test_policy_always_comes_back_after_stop_of_everything(scratch_daemon: Daemon) -> None:
+    daemon = scratch_daemon
+    daemon.client(
+        "lading", "run", "-d", "--restart", "always", "--name", "a", "busybox", "sleep", "1000"
+    )
+    pid = json.loads(daemon.client("lading", "inspect", "a").stdout)[0]["State"]["Pid"]
+    daemon.kill()
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        if daemon.client("lading", "ps", "-q").stdout:
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come back")
