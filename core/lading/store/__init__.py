@@ -1,0 +1,1 @@
+"""What outlives the daemon: SQLite metadata, content-addressed blobs, intents; and events."""
