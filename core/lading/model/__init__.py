@@ -1,0 +1,1 @@
+"""Value types: bodies of the Docker API, OCI documents, image references."""
