@@ -1,0 +1,53 @@
+"""The life of containers: made from an image, run, looked after, looked into, removed."""
+
+from lading.containers.containers import Containers
+from lading.containers.options import (
+    AttachOptions,
+    CommitOptions,
+    ExecOptions,
+    Listed,
+    ListOptions,
+    LogOptions,
+    Output,
+    Stream,
+    Wait,
+)
+from lading.containers.records import (
+    NEVER,
+    Container,
+    Created,
+    Exec,
+    Health,
+    MountPoint,
+    Probe,
+    Processes,
+    Pruned,
+    Size,
+    State,
+    Status,
+)
+
+__all__ = [
+    "NEVER",
+    "AttachOptions",
+    "CommitOptions",
+    "Container",
+    "Containers",
+    "Created",
+    "Exec",
+    "ExecOptions",
+    "Health",
+    "ListOptions",
+    "Listed",
+    "LogOptions",
+    "MountPoint",
+    "Output",
+    "Probe",
+    "Processes",
+    "Pruned",
+    "Size",
+    "State",
+    "Status",
+    "Stream",
+    "Wait",
+]
