@@ -4,7 +4,6 @@ from lading.containers.containers import Containers
 from lading.containers.options import (
     AttachOptions,
     CommitOptions,
-    ExecOptions,
     Listed,
     ListOptions,
     LogOptions,
@@ -35,7 +34,6 @@ __all__ = [
     "Containers",
     "Created",
     "Exec",
-    "ExecOptions",
     "Health",
     "ListOptions",
     "Listed",

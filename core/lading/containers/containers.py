@@ -14,7 +14,6 @@ from lading.archive import Change, PathStat
 from lading.containers.options import (
     AttachOptions,
     CommitOptions,
-    ExecOptions,
     Listed,
     ListOptions,
     LogOptions,
@@ -24,7 +23,7 @@ from lading.containers.options import (
 )
 from lading.containers.records import Container, Created, Exec, Processes, Pruned, Size
 from lading.images import Image
-from lading.model.docker import ContainerConfig, HostConfig, NetworkingConfig, UpdateConfig
+from lading.model.docker import ContainerConfig, ExecConfig, HostConfig, NetworkingConfig, Update
 
 
 class Containers:
@@ -89,7 +88,7 @@ class Containers:
         """Give it another name. Raises Invalid, Conflict."""
         ...
 
-    def update(self, ref: str, update: UpdateConfig) -> Sequence[str]:
+    def update(self, ref: str, update: Update) -> Sequence[str]:
         """Change limits and the restart policy, also while it runs; returns warnings."""
         ...
 
@@ -122,7 +121,7 @@ class Containers:
         """Set the size of its terminal. Raises Conflict when not running."""
         ...
 
-    def exec_create(self, ref: str, options: ExecOptions) -> str:
+    def exec_create(self, ref: str, config: ExecConfig) -> str:
         """Prepare a process in a running container and return its id. Raises Conflict."""
         ...
 

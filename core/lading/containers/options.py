@@ -82,23 +82,6 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecOptions:
-    """``POST /containers/X/exec``."""
-
-    cmd: Sequence[str]
-    tty: bool = False
-    attach_stdin: bool = False
-    attach_stdout: bool = False
-    attach_stderr: bool = False
-    env: Sequence[str] = ()
-    user: str = ""
-    working_dir: str = ""
-    privileged: bool = False
-    detach_keys: str = ""
-    console_size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ListOptions:
     """``GET /containers/json``; ``filters`` as the API's map of lists."""
 

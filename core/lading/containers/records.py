@@ -6,9 +6,7 @@ are RFC 3339 texts with nanoseconds, as Docker's API has them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -183,16 +181,3 @@ class Pruned(Record, frozen=True):
 
     deleted: Sequence[str]
     space: int
-
-
-def now() -> str:
-    """The present time as RFC 3339 with nanoseconds."""
-    nanoseconds = time.time_ns()
-    return timestamp(nanoseconds)
-
-
-def timestamp(nanoseconds: int) -> str:
-    """Nanoseconds since 1970 as RFC 3339 in UTC."""
-    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    whole = datetime.fromtimestamp(seconds, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
