@@ -256,6 +256,11 @@ def nothing_left() -> Iterator[None]:
 
 
 def docker_clients() -> Sequence[str]:
-    """The docker clients of this host, oldest first: Debian's and any other on PATH."""
+    """The docker clients of this host, oldest first: Debian's and any other on PATH.
+
+    ``LADING_CLIENTS=lading`` leaves them out, for hosts on which each costs seconds.
+    """
+    if os.environ.get("LADING_CLIENTS") == "lading":
+        return []
     found = [p for p in ("/usr/bin/docker", "/usr/local/bin/docker") if os.access(p, os.X_OK)]
     return found or [p for p in [shutil.which("docker")] if p]

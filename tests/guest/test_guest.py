@@ -1,0 +1,100 @@
+"""A part of the tests in a guest kernel with cgroup v2 (Debian's user-mode-linux).
+
+The guest is a plain process whose root is this host's, read and written through hostfs; what the
+tests make lies on the guest's own tmpfs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+KERNEL = shutil.which("linux.uml")
+
+#: What depends on the cgroup version or on the kernel's age; the rest would only repeat itself.
+CHOSEN = [
+    "tests/e2e/test_limits.py",
+    "tests/e2e/test_run.py::test_output_and_exit_code",
+    "tests/e2e/test_run.py::test_pause_stops_and_unpause_goes_on",
+    "tests/e2e/test_run.py::test_rename_update_top_port",
+    "tests/e2e/test_run.py::test_exec",
+    "tests/e2e/test_network.py::test_published_port_from_localhost_and_over_the_bridge",
+]
+
+
+def guest(command: str, folder: Path, memory: str = "1500M", seconds: int = 900) -> tuple[int, str]:
+    """Boot, run one shell command, power off; its exit code and output."""
+    shutil.copy(HERE / "modules.py", folder)
+    (folder / "command").write_text(command)
+    console = subprocess.run(
+        [
+            str(KERNEL),
+            f"mem={memory}",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "rw",
+            f"init={HERE / 'init.sh'}",
+            "con=null",
+            "con0=null,fd:1",
+            "quiet",
+            f"LADING_GUEST={folder}",
+            f"LADING_GUEST_CWD={ROOT}",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=seconds,
+        text=True,
+        errors="replace",
+    )
+    status = folder / "status"
+    output = (folder / "output").read_text(errors="replace") if (folder / "output").exists() else ""
+    assert status.exists(), f"the guest did not finish:\n{output}\n{console.stdout[-4000:]}"
+    return int(status.read_text()), output
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+@pytest.mark.skipif(KERNEL is None, reason="user-mode-linux is not installed")
+def test_cgroup_v2_in_a_guest_kernel() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="lading-guest-", dir="/var/tmp"))
+    try:
+        arguments = " ".join(f"'{name}'" for name in CHOSEN)
+        code, output = guest(
+            f"LADING_CLIENTS=lading PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m pytest -q"
+            f" -p no:cacheprovider -o lading_network_namespace=false --timeout=300"
+            f" --junitxml={folder}/report.xml {arguments}",
+            folder,
+        )
+        assert code == 0, output
+        suite = ET.parse(folder / "report.xml").getroot().find("testsuite")
+        assert suite is not None
+        assert int(suite.attrib["tests"]) - int(suite.attrib["skipped"]) >= len(CHOSEN)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(KERNEL is None, reason="user-mode-linux is not installed")
+def test_the_guest_has_only_cgroup_v2() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="lading-guest-", dir="/var/tmp"))
+    try:
+        rows = "cut -d' ' -f3 /proc/mounts | grep cgroup; cat /sys/fs/cgroup/cgroup.controllers"
+        _, output = guest(rows, folder)
+        kind, controllers = output.splitlines()
+        assert kind == "cgroup2"
+        assert {"cpu", "io", "memory", "pids"} <= set(controllers.split())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        assert not os.path.exists(folder)
