@@ -1,0 +1,102 @@
+"""Carries bytes between a client's raw connection and a socket of the engine, both ways."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import termios
+import threading
+from array import array
+from collections.abc import Callable
+
+from lading.http.messages import Connection
+from lading.http.presence import Watch
+from lading.http.stream import CHUNK, PlainStream
+
+SETTLE_SECONDS = 0.1
+
+
+def pump(
+    client: Connection,
+    engine: socket.socket,
+    *,
+    watch: Watch | None = None,
+    keystrokes: Callable[[bytes], bytes | None] | None = None,
+    stdin: bool = True,
+) -> None:
+    """Carry until the engine's side has ended, then end the client's; nothing piles up.
+
+    The client's end of its side is passed on, and the engine's output goes on after it. Without
+    ``stdin`` what the client sends is dropped. ``keystrokes`` sees the input first and returns
+    what to pass on; None detaches: both connections end. With ``watch`` a client that has closed
+    entirely ends the pump although the engine is silent.
+    """
+    upwards = threading.Thread(
+        target=_carry_input, args=(client, engine, keystrokes, stdin), daemon=True
+    )
+    upwards.start()
+    try:
+        if watch is None:
+            _carry_output(client, engine)
+        else:
+            with watch.watching(client.stream.socket, PlainStream(engine).shutdown, both=True):
+                _carry_output(client, engine)
+    finally:
+        PlainStream(engine).shutdown()
+        # Closing a TCP connection with unread input resets it, and a slow client loses what it has
+        # not read yet; so input is read on, to be dropped, while output is on its way.
+        while upwards.is_alive() and _unsent(client):
+            upwards.join(SETTLE_SECONDS)
+        client.shutdown()
+        upwards.join()
+
+
+def _unsent(client: Connection) -> bool:
+    """Whether the peer's kernel has not confirmed everything; a unix socket has no such state."""
+    connected = client.stream.socket
+    if connected.family == socket.AF_UNIX:
+        return False
+    count = array("i", [0])
+    try:
+        fcntl.ioctl(connected, termios.TIOCOUTQ, count)
+    except OSError:
+        return False
+    return count[0] > 0
+
+
+def _carry_output(client: Connection, engine: socket.socket) -> None:
+    buffer = memoryview(bytearray(CHUNK))
+    try:
+        while size := engine.recv_into(buffer):
+            client.sendall(buffer[:size])
+        client.shutdown_write()
+    except OSError:
+        pass  # one of them is gone; the other ends too
+
+
+def _carry_input(
+    client: Connection,
+    engine: socket.socket,
+    keystrokes: Callable[[bytes], bytes | None] | None,
+    stdin: bool,
+) -> None:
+    try:
+        while data := client.recv(CHUNK):
+            passed = keystrokes(data) if keystrokes else data
+            if passed is None:
+                PlainStream(engine).shutdown()
+                return
+            if passed and stdin:
+                stdin = _passed_on(engine, passed)
+        if stdin:
+            PlainStream(engine).shutdown_write()
+    except OSError:
+        pass  # only the input has failed; the output may still have much to say
+
+
+def _passed_on(engine: socket.socket, data: bytes) -> bool:
+    try:
+        engine.sendall(data)
+    except OSError:
+        return False  # nobody reads any more
+    return True
