@@ -73,9 +73,9 @@ class MountPoint(Record, frozen=True):
     """A mount of a container as ``inspect`` lists it.
 
     ``type`` is ``bind``, ``volume``, ``tmpfs`` or ``image``; ``name`` and ``driver`` are those of a
-    volume; ``source`` is the path on the host. ``spec`` says whether it came from the image or a
-    flag (``anonymous`` volumes go with the container), ``options`` hold what the kernel needs
-    beyond this (tmpfs size, subpath).
+    volume; ``source`` is the path on the host (of an image: its ID). ``anonymous`` volumes go
+    with the container. ``copy``: a volume that is empty gets the image's content of that place.
+    ``options`` are a tmpfs's. ``create_source``: a missing directory of the host is made.
     """
 
     type: str
@@ -90,7 +90,9 @@ class MountPoint(Record, frozen=True):
     copy: bool = True
     options: tuple[str, ...] = ()
     subpath: str = ""
+    recursive: bool = True
     recursive_ro: bool = False
+    create_source: bool = False
 
 
 class Container(Record, frozen=True):
