@@ -114,7 +114,7 @@ class Containers:
         ...
 
     def attach(self, ref: str, options: AttachOptions) -> Stream:
-        """Connect to its streams, also before it is started. Raises Conflict when paused."""
+        """Reach its streams, also before it is started. Raises Conflict when paused."""
         ...
 
     def resize(self, ref: str, rows: int, columns: int) -> None:
@@ -132,10 +132,11 @@ class Containers:
         detach: bool = False,
         tty: bool | None = None,
         console_size: tuple[int, int] | None = None,
-    ) -> Stream:
-        """Run a prepared process; with ``detach`` the stream is empty.
+    ) -> Stream | None:
+        """Run a prepared process: at once with ``detach``, else when the stream is connected.
 
-        Raises NotFound, Conflict when it ran already, StartFailed.
+        Raises NotFound, Conflict when it ran already; with ``detach`` also StartFailed. On a
+        connected stream a failure to start is written to the client, and is in ``exec_inspect``.
         """
         ...
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from lading.containers.records import Container, Size
 from lading.model.docker import ContainerConfig
@@ -37,18 +38,27 @@ class LogOptions:
     details: bool = False
 
 
-@dataclass(slots=True)
-class Stream:
-    """A connection to a process's standard streams.
+class Stream(Protocol):
+    """A process's standard streams, to be connected to one client.
 
-    ``prelude`` is to be sent first. Then ``socket`` (None when only logs were asked for) yields
-    Docker's frames, with an 8-byte header each, or the terminal's raw bytes when ``tty``; what is
-    written to it goes to stdin, ``shutdown(SHUT_WR)`` closes that. The receiver owns the socket.
+    Checked already: what can be wrong has been raised before the client is answered. What flows
+    are Docker's frames with an 8-byte header each, or a terminal's raw bytes when ``tty``; what
+    the client sends goes to stdin, its half-close closes that. Call one of the two methods, once.
     """
 
-    socket: socket.socket | None
     tty: bool
-    prelude: Iterator[bytes] = field(default_factory=lambda: iter(()))
+
+    def connect(self) -> socket.socket:
+        """Return this side of a connection, which the caller owns and pumps (TLS clients)."""
+        ...
+
+    def hand_over(self, descriptor: int, head: bytes) -> None:
+        """Give a plain client socket away: ``head`` (the response's) is written to it first.
+
+        The descriptor is duplicated; the caller closes its own, without shutting it down. Nothing
+        that the client has sent may be left in a buffer of the caller's.
+        """
+        ...
 
 
 @dataclass(slots=True)
