@@ -207,7 +207,7 @@ class Exchange:
         lines += [name + b": " + value for name, value in headers]
         self._stream.sendall(b"\r\n".join([*lines, b"", b""]))
         assert response.run is not None
-        response.run(Connection(self._stream, bytes(early)))
+        response.run(Connection(self._stream, bytes(early), self._server.watch))
 
     def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
         given = response.headers.items()

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from lading.errors import Invalid
+from lading.http.presence import Watch
 from lading.http.stream import CHUNK, Stream
 
 FALSE_WORDS = frozenset(("", "0", "no", "false", "none"))
@@ -205,9 +206,10 @@ class FileResponse(Response):
 class Connection:
     """The raw connection after an upgrade; what the client had sent already comes first."""
 
-    def __init__(self, stream: Stream, early: bytes) -> None:
+    def __init__(self, stream: Stream, early: bytes, watch: Watch) -> None:
         self.stream = stream
         self._early = early
+        self._watch = watch
         self.sendall = stream.sendall
         self.shutdown_write = stream.shutdown_write
         self.shutdown = stream.shutdown
@@ -218,6 +220,11 @@ class Connection:
             data, self._early = self._early[:size], self._early[size:]
             return data
         return self.stream.recv(size)
+
+    def when_closed(self, callback: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call back, once and from another thread, when the client closes both directions inside
+        the context. Over TCP that shows only when something is sent to it."""
+        return self._watch.watching(self.stream.socket, callback, both=True)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable
 
 from lading.http.messages import Connection
-from lading.http.presence import Watch
 from lading.http.stream import CHUNK, PlainStream
 
 SETTLE_SECONDS = 0.1
@@ -20,7 +19,6 @@ def pump(
     client: Connection,
     engine: socket.socket,
     *,
-    watch: Watch | None = None,
     keystrokes: Callable[[bytes], bytes | None] | None = None,
     stdin: bool = True,
 ) -> None:
@@ -28,19 +26,16 @@ def pump(
 
     The client's end of its side is passed on, and the engine's output goes on after it. Without
     ``stdin`` what the client sends is dropped. ``keystrokes`` sees the input first and returns
-    what to pass on; None detaches: both connections end. With ``watch`` a client that has closed
-    entirely ends the pump although the engine is silent.
+    what to pass on; None detaches: both connections end. A client that has closed entirely ends
+    the pump although the engine is silent, where that can be seen.
     """
     upwards = threading.Thread(
         target=_carry_input, args=(client, engine, keystrokes, stdin), daemon=True
     )
     upwards.start()
     try:
-        if watch is None:
+        with client.when_closed(PlainStream(engine).shutdown):
             _carry_output(client, engine)
-        else:
-            with watch.watching(client.stream.socket, PlainStream(engine).shutdown, both=True):
-                _carry_output(client, engine)
     finally:
         PlainStream(engine).shutdown()
         # Closing a TCP connection with unread input resets it, and a slow client loses what it has

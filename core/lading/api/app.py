@@ -1,0 +1,95 @@
+"""The application that the HTTP server calls: API versions, routing, and errors in Docker's form."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from lading import __version__
+from lading.api.version import MAXIMUM, MINIMUM, Version, spelled
+from lading.errors import Cancelled, Invalid, LadingError, NotFound, NotModified
+from lading.http.messages import App, Request, Response, Router
+
+log = logging.getLogger(__name__)
+
+_PREFIX = re.compile(r"/v(\d+)\.(\d+)(/.*)")
+_SLASHES = re.compile("//+")
+# Errors became JSON with this version.
+_JSON_ERRORS: Version = (1, 24)
+
+
+class Api:
+    """Routes by API version and path. Extensions add routes with :meth:`add`."""
+
+    def __init__(self) -> None:
+        self._router = Router()
+
+    def add(self, method: str, pattern: str, handler: App) -> None:
+        """Add a route, written without the version prefix: ``/containers/{id}/json``."""
+        self._router.add(method, pattern, handler)
+
+    def __call__(self, request: Request) -> Response:
+        """Answer a request; errors become answers as well."""
+        version = MAXIMUM
+        try:
+            version, path = _versioned(request.path)
+            request.state["version"] = version
+            return self._route(request, path)
+        except NotModified:
+            return Response(304)
+        except LadingError as error:
+            if error.status >= 500 and not isinstance(error, Cancelled):
+                log.error("%s %s: %s", request.method, request.target, error)
+            return _error(str(error), error.status, version)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            log.exception("%s %s", request.method, request.target)
+            return _error(str(error), 500, version)
+        except Exception as error:
+            log.exception("%s %s", request.method, request.target)
+            return _error(f"{type(error).__name__}: {error}", 500, version)
+
+    def _route(self, request: Request, path: str) -> Response:
+        found = self._router.find(request.method, path)
+        if found is None:
+            if request.method == "OPTIONS":
+                return Response(200)
+            raise NotFound("page not found")
+        handler, request.values = found
+        return handler(request)
+
+
+def _versioned(path: str) -> tuple[Version, str]:
+    match = _PREFIX.fullmatch(path)
+    if match is None:
+        return MAXIMUM, _SLASHES.sub("/", path)
+    version = int(match[1]), int(match[2])
+    if version < MINIMUM:
+        raise Invalid(
+            f"client version {spelled(version)} is too old. Minimum supported API version is "
+            f"{spelled(MINIMUM)}, please upgrade your client to a newer version"
+        )
+    if version > MAXIMUM:
+        raise Invalid(
+            f"client version {spelled(version)} is too new. "
+            f"Maximum supported API version is {spelled(MAXIMUM)}"
+        )
+    return version, _SLASHES.sub("/", match[3])
+
+
+def _error(message: str, status: int, version: Version) -> Response:
+    if version < _JSON_ERRORS:
+        return Response.text(f"{message}\n", status)
+    return Response.json({"message": message}, status)
+
+
+def server_headers() -> Sequence[tuple[str, str]]:
+    """What every response carries."""
+    return (
+        ("Api-Version", spelled(MAXIMUM)),
+        ("Docker-Experimental", "false"),
+        ("Ostype", "linux"),
+        ("Server", f"Lading/{__version__} (linux)"),
+    )
