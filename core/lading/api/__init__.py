@@ -3,11 +3,12 @@
 ``app``         versions, routing, errors: what a server calls
 ``engine``      what the API needs of the daemon
 ``parameters``  filters, times and headers of requests
-``containers``, ``streams``, ``execs``, ``images``, ``networks``, ``volumes``, ``system``  the routes
+``containers``, ``streams``, ``execs``, ``images``, ``networks``, ``volumes``, ``system``: routes
 ``render_*``    the engine's records in Docker's JSON
 """
 
-from lading.api.app import MAXIMUM, MINIMUM, Api
+from lading.api.app import Api, server_headers
 from lading.api.engine import Engine
+from lading.api.version import MAXIMUM, MINIMUM
 
-__all__ = ["MAXIMUM", "MINIMUM", "Api", "Engine"]
+__all__ = ["MAXIMUM", "MINIMUM", "Api", "Engine", "server_headers"]

@@ -8,7 +8,7 @@ from lading.errors import NotFound, Unavailable, Unsupported
 from lading.http.messages import Request, Response
 
 NOT_A_MANAGER = (
-    "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to "
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
     "connect this node to swarm and try again."
 )
 _SWARM = (

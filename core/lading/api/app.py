@@ -1,22 +1,18 @@
-"""The application that the HTTP server calls: API versions, routing, and errors in Docker's form."""
+"""What the HTTP server calls: API versions, routing, and errors in Docker's form."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 
 from lading import __version__
+from lading.api.failures import error_response
 from lading.api.version import MAXIMUM, MINIMUM, Version, spelled
-from lading.errors import Cancelled, Invalid, LadingError, NotFound, NotModified
+from lading.errors import Invalid, NotFound
 from lading.http.messages import App, Request, Response, Router
-
-log = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"/v(\d+)\.(\d+)(/.*)")
 _SLASHES = re.compile("//+")
-# Errors became JSON with this version.
-_JSON_ERRORS: Version = (1, 24)
 
 
 class Api:
@@ -36,20 +32,10 @@ class Api:
             version, path = _versioned(request.path)
             request.state["version"] = version
             return self._route(request, path)
-        except NotModified:
-            return Response(304)
-        except LadingError as error:
-            if error.status >= 500 and not isinstance(error, Cancelled):
-                log.error("%s %s: %s", request.method, request.target, error)
-            return _error(str(error), error.status, version)
         except ConnectionError:
             raise
-        except OSError as error:
-            log.exception("%s %s", request.method, request.target)
-            return _error(str(error), 500, version)
         except Exception as error:
-            log.exception("%s %s", request.method, request.target)
-            return _error(f"{type(error).__name__}: {error}", 500, version)
+            return error_response(error, version)
 
     def _route(self, request: Request, path: str) -> Response:
         found = self._router.find(request.method, path)
@@ -77,12 +63,6 @@ def _versioned(path: str) -> tuple[Version, str]:
             f"Maximum supported API version is {spelled(MAXIMUM)}"
         )
     return version, _SLASHES.sub("/", match[3])
-
-
-def _error(message: str, status: int, version: Version) -> Response:
-    if version < _JSON_ERRORS:
-        return Response.text(f"{message}\n", status)
-    return Response.json({"message": message}, status)
 
 
 def server_headers() -> Sequence[tuple[str, str]]:

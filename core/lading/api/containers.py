@@ -312,4 +312,3 @@ def path_stat(found: PathStat) -> str:
         "linkTarget": found.link_target,
     }
     return base64.b64encode(msgspec.json.encode(shown)).decode("ascii")
-

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-
 from lading.api.engine import Engine
 from lading.api.parameters import body, size_of_terminal
 from lading.api.routes import Routes
 from lading.api.streams import hijack
 from lading.api.version import version_of
-from lading.containers import Exec, Stream
-from lading.errors import Invalid, StartFailed
+from lading.containers import Exec
+from lading.errors import Invalid
 from lading.http.messages import Request, Response
 from lading.model.docker import ExecConfig, ExecStart, decode
-
-STDOUT = 1
 
 
 class ExecRoutes:
@@ -42,29 +38,22 @@ class ExecRoutes:
     def start(self, request: Request) -> Response:
         """``POST /exec/X/start``.
 
-        When the program cannot be run, an attached client gets the reason as output: it takes the
-        exit code, 126 or 127, from ``inspect`` afterwards.
+        When the program cannot be run, an attached client reads the reason as output and takes
+        the exit code, 126 or 127, from ``inspect`` afterwards.
         """
         exec_id = request.values["id"]
         options = decode(body(request), ExecStart)
         prepared = self._containers.exec_inspect(exec_id)
         size = options.console_size
-        try:
-            stream = self._containers.exec_start(
-                exec_id,
-                detach=options.detach,
-                tty=options.tty,
-                console_size=(size[0], size[1]) if len(size) == 2 else None,
-            )
-        except StartFailed as error:
-            if options.detach:
-                raise
-            stream = _only(f"{error}\r\n".encode(), tty=options.tty)
-        if options.detach:
-            return Response(200)
-        return hijack(
-            stream, version_of(request), prepared.detach_keys, stdin=prepared.open_stdin
+        stream = self._containers.exec_start(
+            exec_id,
+            detach=options.detach,
+            tty=options.tty,
+            console_size=(size[0], size[1]) if len(size) == 2 else None,
         )
+        if stream is None:
+            return Response(200)
+        return hijack(stream, version_of(request), stdin=prepared.open_stdin)
 
     def resize(self, request: Request) -> Response:
         """``POST /exec/X/resize``."""
@@ -74,12 +63,6 @@ class ExecRoutes:
     def inspect(self, request: Request) -> Response:
         """``GET /exec/X/json``."""
         return Response.json(exec_json(self._containers.exec_inspect(request.values["id"])))
-
-
-def _only(text: bytes, *, tty: bool) -> Stream:
-    """A stream that says this and ends."""
-    head = b"" if tty else struct.pack("!BxxxL", STDOUT, len(text))
-    return Stream(None, tty, iter((head + text,)))
 
 
 def exec_json(found: Exec) -> dict[str, object]:

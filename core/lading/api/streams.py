@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from lading.api import websocket
-from lading.api.detach import DetachKeys
 from lading.api.engine import Engine
+from lading.api.failures import error_response
 from lading.api.parameters import nanoseconds
 from lading.api.routes import Routes
 from lading.api.version import Version, version_of
@@ -61,15 +61,20 @@ class StreamRoutes:
         """``POST /containers/X/attach``."""
         options = _attach_options(request)
         stream = self._containers.attach(request.values["id"], options)
-        return hijack(stream, version_of(request), options.detach_keys, stdin=options.stdin)
+        return hijack(stream, version_of(request), stdin=options.stdin)
 
     def attach_websocket(self, request: Request) -> Response:
         """``GET /containers/X/attach/ws``."""
         headers = websocket.accept(request)
         stream = self._containers.attach(request.values["id"], _attach_options(request))
-        binary = version_of(request) >= (1, 28)
+        version = version_of(request)
+
+        def prepare() -> Callable[[Connection], None]:
+            carrier = websocket.Carrier(stream.connect(), tty=stream.tty, binary=version >= (1, 28))
+            return carrier.carry
+
         return Hijack(
-            101, headers, run=lambda client: websocket.carry(client, stream, binary=binary)
+            101, headers, prepare=prepare, failed=lambda error: error_response(error, version)
         )
 
     def wait(self, request: Request) -> Response:
@@ -120,35 +125,37 @@ def stream_type(version: Version, *, tty: bool) -> str:
     return FRAMED if not tty and version >= (1, 42) else RAW
 
 
-def hijack(stream: Stream, version: Version, detach_keys: str, *, stdin: bool) -> Response:
-    """The client's connection becomes the stream."""
-    keys = DetachKeys(detach_keys) if stdin and stream.tty else None
+def hijack(stream: Stream, version: Version, *, stdin: bool) -> Response:
+    """The client's connection becomes the stream; a plain one is given away to the monitor."""
 
-    def run(client: Connection) -> None:
-        try:
-            for piece in stream.prelude:
-                client.sendall(piece)
-            if stream.socket is not None:
-                pump(client, stream.socket, stdin=stdin, keystrokes=keys and keys.filter)
-        finally:
-            if stream.socket is not None:
-                stream.socket.close()
+    def prepare() -> Callable[[Connection], None]:
+        # Connected before the client is answered: it may start the container right after.
+        engine = stream.connect()
 
-    return Hijack(200, {"Content-Type": stream_type(version, tty=stream.tty)}, run=run)
+        def run(client: Connection) -> None:
+            with engine:
+                pump(client, engine, stdin=stdin)
+
+        return run
+
+    return Hijack(
+        200,
+        {"Content-Type": stream_type(version, tty=stream.tty)},
+        prepare=prepare,
+        hand_over=stream.hand_over,
+        failed=lambda error: error_response(error, version),
+    )
 
 
 def _attach_options(request: Request) -> AttachOptions:
     query = request.query
-    keys = query.get("detachKeys")
-    if keys:
-        DetachKeys(keys)  # a wrong spelling is an error before the connection turns raw
     return AttachOptions(
         stdin=query.flag("stdin"),
         stdout=query.flag("stdout"),
         stderr=query.flag("stderr"),
         logs=query.flag("logs"),
         stream=query.flag("stream"),
-        detach_keys=keys,
+        detach_keys=query.get("detachKeys"),
     )
 
 

@@ -118,9 +118,7 @@ class SystemRoutes:
         return Response.json(shown)
 
     def _images(self) -> list[dict[str, Any]]:
-        users = [
-            row.container.image for row in self._engine.containers.list(ListOptions(all=True))
-        ]
+        users = [row.container.image for row in self._engine.containers.list(ListOptions(all=True))]
         return image_summaries(self._engine.images.list(), users=users, shared=True)
 
     def _containers(self, version: Version) -> list[dict[str, Any]]:

@@ -37,9 +37,7 @@ class VolumeRoutes:
     def create(self, request: Request) -> Response:
         """``POST /volumes/create``."""
         wanted = decode(body(request), VolumeCreate)
-        made = self._volumes.create(
-            wanted.name, wanted.driver, wanted.driver_opts, wanted.labels
-        )
+        made = self._volumes.create(wanted.name, wanted.driver, wanted.driver_opts, wanted.labels)
         return Response.json(volume_json(made), 201)
 
     def inspect(self, request: Request) -> Response:

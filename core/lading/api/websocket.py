@@ -12,7 +12,6 @@ import socket
 import struct
 import threading
 
-from lading.containers import Stream
 from lading.errors import Invalid
 from lading.http.messages import Connection, Request
 from lading.http.stream import CHUNK, PlainStream
@@ -39,53 +38,53 @@ def accept(request: Request) -> dict[str, str]:
     }
 
 
-def carry(client: Connection, stream: Stream, *, binary: bool) -> None:
-    """Carry between a client's messages and a container's streams until one of them ends."""
-    sender = _Sender(client, BINARY if binary else TEXT)
-    try:
-        for piece in stream.prelude:
-            sender.send(_Frames().payload(piece) if not stream.tty else piece)
-        if stream.socket is not None:
-            _carry_both(client, sender, stream.socket, tty=stream.tty)
-        sender.close()
-    except OSError:
-        pass  # one side is gone
-    finally:
-        if stream.socket is not None:
-            stream.socket.close()
+class Carrier:
+    """Carries between a client's messages and a container's streams until one of them ends."""
 
+    def __init__(self, engine: socket.socket, *, tty: bool, binary: bool) -> None:
+        """``engine`` is closed at the end; it sends frames unless there is a terminal."""
+        self._engine = engine
+        self._tty = tty
+        self._kind = BINARY if binary else TEXT
 
-def _carry_both(client: Connection, sender: _Sender, engine: socket.socket, *, tty: bool) -> None:
-    upwards = threading.Thread(target=_carry_input, args=(client, sender, engine), daemon=True)
-    upwards.start()
-    frames = _Frames()
-    try:
-        while data := engine.recv(CHUNK):
-            payload = data if tty else frames.payload(data)
+    def carry(self, client: Connection) -> None:
+        """Carry for as long as both live."""
+        sender = _Sender(client, self._kind)
+        upwards = threading.Thread(target=self._carry_input, args=(client, sender), daemon=True)
+        upwards.start()
+        try:
+            self._carry_output(sender)
+        except OSError:
+            pass  # one side is gone
+        finally:
+            PlainStream(self._engine).shutdown()
+            client.shutdown()
+            upwards.join()
+            self._engine.close()
+
+    def _carry_output(self, sender: _Sender) -> None:
+        frames = _Frames()
+        while data := self._engine.recv(CHUNK):
+            payload = data if self._tty else frames.payload(data)
             if payload:
                 sender.send(payload)
         sender.close()
-    finally:
-        PlainStream(engine).shutdown()
-        client.shutdown()
-        upwards.join()
 
-
-def _carry_input(client: Connection, sender: _Sender, engine: socket.socket) -> None:
-    try:
+    def _carry_input(self, client: Connection, sender: _Sender) -> None:
         reader = _Reader(client)
-        while True:
-            kind, data = reader.frame()
-            if kind == CLOSE:
-                break
-            if kind == PING:
-                sender.frame(PONG, data)
-            elif kind != PONG and data:
-                engine.sendall(data)
-        # A page that goes away detaches; it has no way to end stdin alone.
-        PlainStream(engine).shutdown()
-    except (OSError, Invalid, struct.error):
-        PlainStream(engine).shutdown()
+        try:
+            while True:
+                kind, data = reader.frame()
+                if kind == CLOSE:
+                    break
+                if kind == PING:
+                    sender.frame(PONG, data)
+                elif kind != PONG and data:
+                    self._engine.sendall(data)
+        except (OSError, Invalid):
+            pass  # a client that breaks off detaches, as one that closes does
+        # A page that goes away has no way to end stdin alone.
+        PlainStream(self._engine).shutdown()
 
 
 class _Sender:

@@ -106,7 +106,7 @@ class Exchange:
         )
         response = self._call(request)
         if isinstance(response, Hijack):
-            self._hand_over(request, response, body)
+            self._hijack(request, response, body)
             return False
         self._send(response, request, body)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
@@ -194,9 +194,27 @@ class Exchange:
                 raise ConnectionAbortedError("the file became shorter while it was sent")
             offset, left = offset + sent, left - sent
 
-    def _hand_over(self, request: Request, response: Hijack, body: _Body) -> None:
+    def _hijack(self, request: Request, response: Hijack, body: _Body) -> None:
+        """Give the connection away; it is at its end for this exchange."""
         body.read()
         early, _ = self._http.trailing_data
+        head = self._raw_head(request, response)
+        assert response.prepare is not None
+        try:
+            if response.hand_over is not None and self._stream.plain and not early:
+                response.hand_over(self._stream.socket.fileno(), head)
+                return
+            run = response.prepare()
+        except Exception as error:
+            if response.failed is None:
+                raise
+            self._send(response.failed(error), request, body)
+            self._linger()
+            return
+        self._stream.sendall(head)
+        run(Connection(self._stream, bytes(early), self._server.watch))
+
+    def _raw_head(self, request: Request, response: Hijack) -> bytes:
         upgrade = request.wants_upgrade()
         status = response.status if response.status == 101 or not upgrade else 101
         headers = self._headers(response)
@@ -205,9 +223,7 @@ class Exchange:
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", protocol.encode("latin-1"))]
         lines = [b"HTTP/1.1 %d %b" % (status, b"UPGRADED" if status == 101 else b"OK")]
         lines += [name + b": " + value for name, value in headers]
-        self._stream.sendall(b"\r\n".join([*lines, b"", b""]))
-        assert response.run is not None
-        response.run(Connection(self._stream, bytes(early), self._server.watch))
+        return b"\r\n".join([*lines, b"", b""])
 
     def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
         given = response.headers.items()

@@ -206,18 +206,18 @@ class Client:
         *,
         keep: bool = True,
     ) -> Response:
+        upload = None
+        if body is None or isinstance(body, bytes):
+            connection.stream.sendall(head + (body or b""))
+        else:
+            upload = _Upload(connection.stream, head, body)
         try:
-            if body is None or isinstance(body, bytes):
-                connection.stream.sendall(head + (body or b""))
-            else:
-                connection.stream.sendall(head)
-                _send_chunks(connection.stream, body)
-        except (BrokenPipeError, ConnectionResetError):
-            # The server may have answered before it closed: a refusal of a long upload.
-            if not connection.readable():
-                raise
-        status, headers = connection.read_head()
-        return Response(connection, method, status, headers, self._idle if keep else None)
+            status, headers = connection.read_head()
+        except OSError:
+            if upload is not None:
+                upload.check()
+            raise
+        return Response(connection, method, status, headers, self._idle if keep else None, upload)
 
 
 class Response:
@@ -234,10 +234,12 @@ class Response:
         status: tuple[int, str],
         headers: dict[str, str],
         pool: list[_Connection] | None,
+        upload: _Upload | None = None,
     ) -> None:
         self.status, self.reason = status
         self.headers = headers
         self._connection = connection
+        self._upload = upload
         self._pool = pool if headers.get("connection", "").lower() != "close" else None
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self._left: int | None = None
@@ -335,7 +337,7 @@ class Response:
 
     def _finish(self) -> None:
         self._done = True
-        if self._pool is not None:
+        if self._pool is not None and (self._upload is None or self._upload.complete):
             self._pool.append(self._connection)
         else:
             self._connection.stream.close()
@@ -402,14 +404,6 @@ class _Connection:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.buffer = b""
-
-    def readable(self) -> bool:
-        if not self.buffer:
-            try:
-                self.buffer = self.stream.recv(CHUNK)
-            except OSError:
-                pass
-        return bool(self.buffer)
 
     def read1(self, size: int) -> bytes:
         if not self.buffer:
@@ -485,13 +479,40 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _send_chunks(stream: Stream, body: Readable | Iterable[bytes]) -> None:
+class _Upload:
+    """Sends a body in a thread of its own: the server may answer at length before it is over."""
+
+    def __init__(self, stream: Stream, head: bytes, body: Readable | Iterable[bytes]) -> None:
+        import threading  # late: most requests have no body to stream
+
+        self.complete = False
+        self._error: BaseException | None = None
+        self._stream = stream
+        stream.sendall(head)
+        threading.Thread(target=self._run, args=(body,), daemon=True).start()
+
+    def check(self) -> None:
+        """Raise what stopped the caller's body, if something did."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, body: Readable | Iterable[bytes]) -> None:
+        try:
+            for piece in _pieces(body):
+                if piece:
+                    self._stream.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._stream.sendall(b"0\r\n\r\n")
+            self.complete = True
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server has had enough; its answer says why
+        except BaseException as error:
+            self._error = error
+            self._stream.shutdown()
+
+
+def _pieces(body: Readable | Iterable[bytes]) -> Iterator[bytes]:
     read = getattr(body, "read", None)
-    pieces: Iterable[bytes] = iter(lambda: read(CHUNK), b"") if read else body  # type: ignore[assignment]
-    for piece in pieces:
-        if piece:
-            stream.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-    stream.sendall(b"0\r\n\r\n")
+    return iter(lambda: read(CHUNK), b"") if read else iter(body)  # type: ignore[arg-type]
 
 
 def _address(authority: str, default: int) -> tuple[str, int]:

@@ -231,10 +231,15 @@ class Connection:
 class Hijack(Response):
     """The client's connection becomes raw: 101 when it asked for that, else 200 without length.
 
-    ``run`` has the connection to itself, in the connection's thread; it is closed when it returns.
+    ``prepare`` is called before the head is sent and returns what then has the connection to
+    itself, in the connection's thread; it is closed afterwards. Where the connection is a plain
+    socket with nothing read ahead, ``hand_over`` is preferred: it takes the descriptor, which it
+    must duplicate, and the head, which it must see sent. ``failed`` answers for errors of both.
     """
 
-    run: Callable[[Connection], None] | None = None
+    prepare: Callable[[], Callable[[Connection], None]] | None = None
+    hand_over: Callable[[int, bytes], None] | None = None
+    failed: Callable[[Exception], Response] | None = None
 
 
 App = Callable[[Request], Response]

@@ -7,7 +7,6 @@ import socket
 import termios
 import threading
 from array import array
-from collections.abc import Callable
 
 from lading.http.messages import Connection
 from lading.http.stream import CHUNK, PlainStream
@@ -19,19 +18,15 @@ def pump(
     client: Connection,
     engine: socket.socket,
     *,
-    keystrokes: Callable[[bytes], bytes | None] | None = None,
     stdin: bool = True,
 ) -> None:
     """Carry until the engine's side has ended, then end the client's; nothing piles up.
 
     The client's end of its side is passed on, and the engine's output goes on after it. Without
-    ``stdin`` what the client sends is dropped. ``keystrokes`` sees the input first and returns
-    what to pass on; None detaches: both connections end. A client that has closed entirely ends
-    the pump although the engine is silent, where that can be seen.
+    ``stdin`` what the client sends is dropped. A client that has closed entirely ends the pump
+    although the engine is silent, where that can be seen.
     """
-    upwards = threading.Thread(
-        target=_carry_input, args=(client, engine, keystrokes, stdin), daemon=True
-    )
+    upwards = threading.Thread(target=_carry_input, args=(client, engine, stdin), daemon=True)
     upwards.start()
     try:
         with client.when_closed(PlainStream(engine).shutdown):
@@ -69,20 +64,11 @@ def _carry_output(client: Connection, engine: socket.socket) -> None:
         pass  # one of them is gone; the other ends too
 
 
-def _carry_input(
-    client: Connection,
-    engine: socket.socket,
-    keystrokes: Callable[[bytes], bytes | None] | None,
-    stdin: bool,
-) -> None:
+def _carry_input(client: Connection, engine: socket.socket, stdin: bool) -> None:
     try:
         while data := client.recv(CHUNK):
-            passed = keystrokes(data) if keystrokes else data
-            if passed is None:
-                PlainStream(engine).shutdown()
-                return
-            if passed and stdin:
-                stdin = _passed_on(engine, passed)
+            if stdin:
+                stdin = _passed_on(engine, data)
         if stdin:
             PlainStream(engine).shutdown_write()
     except OSError:

@@ -81,7 +81,12 @@ class Server:
             self._accepting.append(thread)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stop listening, let running requests end within ``timeout`` seconds, cut the rest."""
+        """Stop listening, let running requests end within ``timeout`` seconds, cut the rest.
+
+        A second call does nothing.
+        """
+        if self.stopping.is_set():
+            return
         self.stopping.set()
         for listener in self.listeners:
             # close() alone would leave the thread in accept(); shutdown() wakes it.
