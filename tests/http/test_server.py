@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.http.messages import Connection, FileResponse, Hijack, Request, Response
+from lading.http.messages import Connection, FileResponse, Hijack, Push, Request, Response
 
 MIB = 1 << 20
 
@@ -337,3 +337,33 @@ def test_json_has_a_line_end(serve) -> None:
     body = serve(lambda request: Response.json({"a": [1, None]})).client.request("GET", "/").read()
     assert body.endswith(b"\n")
     assert json.loads(body) == {"a": [1, None]}
+
+
+def test_pushed_pieces_arrive(serve) -> None:
+    def write(send: Callable[[bytes], None]) -> None:
+        send(b"one ")
+        send(b"two")
+
+    client = serve(lambda request: Push(write=write)).client
+    assert [client.request("GET", "/").read() for _ in range(2)] == [b"one two"] * 2
+
+
+def test_a_push_that_fails_at_once_has_the_status_of_its_error(serve) -> None:
+    def write(send: Callable[[bytes], None]) -> None:
+        raise ValueError("no such image")
+
+    def app(request: Request) -> Response:
+        return Push(write=write, failed=lambda error: Response.text(str(error), 404))
+
+    response = serve(app).client.request("GET", "/")
+    assert (response.status, response.read()) == (404, b"no such image")
+
+
+def test_a_push_that_fails_later_is_cut(serve) -> None:
+    def write(send: Callable[[bytes], None]) -> None:
+        send(b"some")
+        raise ValueError("broken")
+
+    response = serve(lambda request: Push(write=write)).client.request("GET", "/")
+    with pytest.raises(Exception, match="ended too early"):
+        response.read()

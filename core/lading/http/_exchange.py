@@ -18,6 +18,7 @@ from lading.http.messages import (
     Headers,
     Hijack,
     Peer,
+    Push,
     Request,
     Response,
 )
@@ -128,23 +129,53 @@ class Exchange:
     def _send(self, response: Response, request: Request, rest: _Body) -> None:
         content = response.body
         silent = request.method == "HEAD" or response.status in _NO_BODY
-        # A streamed response may still be reading the request while it is sent.
-        keep = rest.finish() if isinstance(content, bytes) else True
-        head = self._http.send(self._head(response, keep=keep)) or b""
-        if isinstance(response, FileResponse):
-            self._send_file(response, head, silent=silent)
+        if isinstance(response, Push):
+            self._send_pushed(response, request, rest)
         elif isinstance(content, bytes):
-            data = b"" if silent or not content else self._http.send(h11.Data(data=content))
-            self._write([head, data, self._http.send(h11.EndOfMessage())])
+            # A streamed response may still be reading the request while it is sent; this is none.
+            head = self._http.send(self._head(response, keep=rest.finish())) or b""
+            if isinstance(response, FileResponse):
+                self._send_file(response, head, silent=silent)
+            else:
+                data = b"" if silent or not content else self._http.send(h11.Data(data=content))
+                self._write([head, data, self._http.send(h11.EndOfMessage())])
         else:
-            self._stream.sendall(head)
+            self._stream.sendall(self._http.send(self._head(response, keep=True)) or b"")
             self._send_pieces(iter(content), silent=silent)
             rest.finish()
 
-    def _head(self, response: Response, *, keep: bool) -> h11.Response:
+    def _send_pushed(self, response: Push, request: Request, rest: _Body) -> None:
+        assert response.write is not None
+        head = self._head(response, keep=True, sized=False)
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._write([self._http.send(head)])
+
+        def send(piece: bytes) -> None:
+            begin()
+            if piece:
+                self._write(self._http.send_with_data_passthrough(h11.Data(data=piece)) or [])
+
+        try:
+            response.write(send)
+        except Exception as error:
+            if begun or response.failed is None:
+                log.debug("response cut off: %s", error)
+                raise ConnectionAbortedError(str(error)) from error
+            self._send(response.failed(error), request, rest)
+            return
+        begin()
+        self._write([self._http.send(h11.EndOfMessage())])
+        rest.finish()
+
+    def _head(self, response: Response, *, keep: bool, sized: bool = True) -> h11.Response:
         headers = self._headers(response)
         size = response.size if isinstance(response, FileResponse) else None
-        if size is None and isinstance(response.body, bytes):
+        if sized and size is None and isinstance(response.body, bytes):
             size = len(response.body)
         known = any(name.lower() == b"content-length" for name, _ in headers)
         if size is not None and not known and response.status not in _NO_BODY:

@@ -203,6 +203,18 @@ class FileResponse(Response):
     size: int = 0
 
 
+@dataclass(slots=True)
+class Push(Response):
+    """A body that is pushed: ``write`` is called with a function that sends one piece.
+
+    Headers go with the first piece; when ``write`` raises before, ``failed`` answers instead, and
+    afterwards the connection is cut. What ``send`` raises is an OSError: the client is gone.
+    """
+
+    write: Callable[[Callable[[bytes], None]], None] | None = None
+    failed: Callable[[Exception], Response] | None = None
+
+
 class Connection:
     """The raw connection after an upgrade; what the client had sent already comes first."""
 

@@ -1,0 +1,55 @@
+"""Long operations that tell how far they are: a stream of JSON messages, as pull and build have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from lading.api.failures import error_response
+from lading.api.version import version_of
+from lading.errors import Cancelled
+from lading.http.messages import Push, Request, Response
+
+Emit = Callable[[Mapping[str, Any]], None]
+"""Sends one message; may be called by any thread. Raises Cancelled when the client has gone."""
+
+
+def progress(request: Request, work: Callable[[Emit], None]) -> Response:
+    """Answer with what ``work`` emits.
+
+    An error before the first message is an ordinary answer; later ones are a last message, since
+    the status has been sent. The connection is cut when the client has gone.
+    """
+
+    def write(send: Callable[[bytes], None]) -> None:
+        lock = threading.Lock()
+        begun = False
+
+        def emit(message: Mapping[str, Any]) -> None:
+            nonlocal begun
+            with lock:
+                begun = True
+                try:
+                    send(msgspec.json.encode(message) + b"\r\n")
+                except OSError as error:
+                    raise Cancelled("the client went away") from error
+
+        try:
+            work(emit)
+        except Cancelled:
+            raise
+        except Exception as error:
+            if not begun:
+                raise
+            text = str(error) or type(error).__name__
+            emit({"errorDetail": {"message": text}, "error": text})
+
+    return Push(
+        200,
+        {"Content-Type": "application/json"},
+        write=write,
+        failed=lambda error: error_response(error, version_of(request)),
+    )
