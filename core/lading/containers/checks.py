@@ -27,8 +27,7 @@ LOG_DRIVERS = {
 
 def check(config: ContainerConfig, host: HostConfig) -> None:
     """Raises Invalid for the first mistake."""
-    _check_config(config)
-    _check_health(config.healthcheck)
+    check_merged(config)
     policy.check(host.restart_policy, host)
     modes.check(config, host)
     resources.check(host)
@@ -39,6 +38,12 @@ def check(config: ContainerConfig, host: HostConfig) -> None:
     _check_host(host)
     _check_ports(config, host)
     check_log(host.log_config.type, host.log_config.config)
+
+
+def check_merged(config: ContainerConfig) -> None:
+    """Raises Invalid for what the image says wrong, or together with the user."""
+    _check_config(config)
+    _check_health(config.healthcheck)
 
 
 def _check_config(config: ContainerConfig) -> None:

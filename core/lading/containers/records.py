@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from lading.model.docker import ContainerConfig, HostConfig
+from lading.model.docker import ContainerConfig, HostConfig, NetworkingConfig
 
 #: What Docker shows for a time that has not come.
 NEVER = "0001-01-01T00:00:00Z"
@@ -101,6 +101,7 @@ class Container(Record, frozen=True):
     ``config`` is the request merged with the image's config. ``image`` is the image's ID,
     ``config.image`` what the user wrote. ``path`` and ``args`` are the command. ``filesystem`` and
     ``isolation`` name the backends it was made with. ``name`` has no leading slash.
+    ``touched``: its root may differ from the image's.
     """
 
     id: str
@@ -117,10 +118,12 @@ class Container(Record, frozen=True):
     platform: str = "linux"
     state: State = State()
     mounts: tuple[MountPoint, ...] = ()
+    networking: NetworkingConfig = NetworkingConfig()
     networks: Mapping[str, Any] = {}
     restart_count: int = 0
     manually_stopped: bool = False
     has_run: bool = False
+    touched: bool = False
     log_path: str = ""
     hostname_path: str = ""
     hosts_path: str = ""

@@ -42,12 +42,14 @@ class Live:
         "attachments",
         "delay",
         "exits",
+        "followers",
+        "health",
         "lock",
         "monitor",
         "record",
         "removals",
         "restart",
-        "settled",
+        "held",
         "started",
     )
 
@@ -58,7 +60,9 @@ class Live:
         self.monitor: Monitor | None = None
         self.exits: list[Wait] = []
         self.removals: list[Wait] = []
-        self.attachments: list[Any] = []
+        self.attachments: list[Pending] = []
+        self.followers: list[Follower] = []
+        self.health: HealthCheck | None = None
         self.restart: threading.Timer | None = None
         self.delay = 0.0
         self.started = 0.0

@@ -20,7 +20,9 @@ from pathlib import Path
 import msgspec
 
 from lading.errors import Conflict, InUse, Invalid, NotFound
-from lading.linux import mounts as linux_mounts
+from lading.hooks.common import Mount
+from lading.linux import syscalls
+from lading.linux.mounts import mount_one
 from lading.store.clock import now
 from lading.store.db import Database, Schema, encode
 from lading.store.events import Events
@@ -256,13 +258,9 @@ class Volumes:
             self._make_directory(volume)
             users = self._mounted.setdefault(name, set())
             if volume.options and not os.path.ismount(volume.mountpoint):
-                options = [o for o in volume.options.get("o", "").split(",") if o]
-                linux_mounts.mount(
-                    volume.options["device"],
-                    volume.mountpoint,
-                    volume.options["type"],
-                    options,
-                )
+                words = tuple(o for o in volume.options.get("o", "").split(",") if o)
+                recipe = Mount(volume.options["type"], volume.options["device"], words)
+                mount_one(recipe, volume.mountpoint)
             users.add(container)
             return Path(volume.mountpoint)
 
@@ -278,7 +276,7 @@ class Volumes:
             del self._mounted[name]
             volume = self._volumes.get(name)
             if volume and volume.options and os.path.ismount(volume.mountpoint):
-                linux_mounts.unmount(volume.mountpoint)
+                syscalls.umount2(volume.mountpoint, syscalls.MNT_DETACH)
 
 
 def _check_name(name: str) -> None:

@@ -1,0 +1,273 @@
+"""Making a container: everything short of running it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+
+from lading.containers import checks, merge, modes, names, security, tell
+from lading.containers import mounts as mount_specs
+from lading.containers.parts import Parts
+from lading.containers.records import Container, Created, MountPoint
+from lading.containers.table import Live, Table
+from lading.containers.volumes import fill, find_image, find_volume
+from lading.errors import Conflict, Invalid
+from lading.hooks.filesystem import Filesystem
+from lading.images import Image
+from lading.model.docker import (
+    ContainerConfig,
+    HostConfig,
+    LogConfig,
+    NetworkingConfig,
+    RestartPolicy,
+)
+from lading.store.clock import now
+
+log = logging.getLogger(__name__)
+
+#: Names the filesystem backend of one container, among its ``--storage-opt``.
+STORAGE_DRIVER_OPTION = "driver"
+
+
+class Creator:
+    """Creates containers in a table."""
+
+    def __init__(self, parts: Parts, table: Table) -> None:
+        self._parts = parts
+        self._table = table
+
+    def create(
+        self,
+        name: str,
+        config: ContainerConfig,
+        host: HostConfig,
+        networking: NetworkingConfig,
+        platform: str,
+    ) -> Created:
+        """See :meth:`lading.containers.Containers.create`."""
+        if name:
+            name = names.check_name(name)
+        if not config.image:
+            raise Invalid("create container: no image specified")
+        checks.check(config, host)
+        image = self._parts.images.get(config.image)
+        warnings = _check_platform(image, platform)
+        merged = merge.merged(config, self._parts.image_config(image))
+        checks.check_merged(merged)
+        path, *args = merge.command(merged)
+        record = Container(
+            id=names.new_id(),
+            name=name,
+            created=now(),
+            image=image.id,
+            config=merged,
+            host_config=self._settled(host),
+            path=path,
+            args=tuple(args),
+            filesystem=self._filesystem(host),
+            isolation=self._isolation(host),
+            networking=networking,
+        )
+        self._parts.veto("create", tell.request(record))
+        self._check_joins(record)
+        record = self._make(record, image)
+        tell.event(self._parts.events, record, "create")
+        return Created(record.id, warnings)
+
+    def _filesystem(self, host: HostConfig) -> str:
+        return self._parts.filesystems.get(host.storage_opt.get(STORAGE_DRIVER_OPTION, "")).name
+
+    def _isolation(self, host: HostConfig) -> str:
+        wanted = host.runtime or ("" if host.isolation == "default" else host.isolation)
+        return self._parts.isolations.get(wanted).name
+
+    def _settled(self, host: HostConfig) -> HostConfig:
+        """The request with the defaults that hold from now on, so that ``inspect`` shows them."""
+        settings = self._parts.settings
+        masked, read_only = security.hidden_paths(host)
+        changes: dict[str, Any] = {
+            "masked_paths": masked,
+            "readonly_paths": read_only,
+            "shm_size": host.shm_size or settings.default_shm_size,
+            "ipc_mode": host.ipc_mode or settings.default_ipc_mode,
+            "cgroupns_mode": modes.cgroupns(host, settings.default_cgroupns_mode).kind,
+            "network_mode": host.network_mode or "default",
+        }
+        if not host.log_config.type:
+            changes["log_config"] = LogConfig(type=settings.log_driver, config=settings.log_opts)
+            checks.check_log(settings.log_driver, settings.log_opts)
+        if not host.restart_policy.name:
+            changes["restart_policy"] = RestartPolicy(name="no")
+        if host.memory > 0 and host.memory_swap == 0:
+            changes["memory_swap"] = 2 * host.memory
+        return msgspec.structs.replace(host, **changes)
+
+    def _check_joins(self, record: Container) -> None:
+        """Containers whose namespaces are shared must exist, and be fit for it."""
+        host = record.host_config
+        if name := modes.pid(host).container:
+            self._table.find(name)
+        if name := modes.ipc(host).container:
+            other = self._table.find(name).record
+            if modes.ipc(other.host_config).kind not in ("shareable", "host"):
+                raise Conflict(
+                    f"cannot join IPC of container {name}: non-shareable IPC (hint: use IpcMode:"
+                    "shareable for the donor container)"
+                )
+        if name := modes.network_container(host):
+            self._table.find(name)
+        self._parts.networks.check(host.network_mode, record.networking)
+
+    def _make(self, record: Container, image: Image) -> Container:
+        """Reserve, prepare, write; undone in reverse when a step fails."""
+        parts = self._parts
+        backend = parts.filesystems.get(record.filesystem).hook
+        with ExitStack() as undo:
+            name = self._reserve(record.name, record.id, undo)
+            record = msgspec.structs.replace(record, name=name)
+            parent = parts.images.snapshot_for(image, record.filesystem)
+            labels = storage_labels(record.host_config.storage_opt)
+            backend.prepare(key=record.id, parent=parent, labels=labels)
+            undo.callback(_quietly, lambda: backend.remove(key=record.id))
+            record = self._place(record, parent, undo)
+            mounts = self._mounts(record, undo)
+            record = msgspec.structs.replace(record, mounts=mounts)
+            self._fill_volumes(record, backend)
+            self._table.add(record)
+            undo.pop_all()
+        return record
+
+    def _reserve(self, name: str, container_id: str, undo: ExitStack) -> str:
+        while not name:
+            candidate = names.generate(self._table.names)
+            try:
+                self._table.reserve(candidate, container_id)
+            except Conflict:
+                continue
+            undo.callback(self._table.free, candidate)
+            return candidate
+        self._table.reserve(name, container_id)
+        undo.callback(self._table.free, name)
+        return name
+
+    def _place(self, record: Container, parent: str, undo: ExitStack) -> Container:
+        """Make the container's directory and say where its files will be."""
+        bundle = self._parts.bundle(record.id)
+        bundle.mkdir(mode=0o711)
+        undo.callback(shutil.rmtree, bundle, ignore_errors=True)
+        os.mkdir(bundle / "rootfs", 0o711)
+        driver = record.host_config.log_config.type
+        options = security.parse_options(record.host_config.security_opt)
+        hostname = record.config.hostname or (
+            "" if modes.uts(record.host_config).host else record.id[: names.SHORT]
+        )
+        return msgspec.structs.replace(
+            record,
+            config=msgspec.structs.replace(record.config, hostname=hostname),
+            snapshot_parent=parent,
+            log_path="" if driver == "none" else str(bundle / f"{record.id}-json.log"),
+            hostname_path=str(bundle / "hostname"),
+            hosts_path=str(bundle / "hosts"),
+            resolv_conf_path=str(bundle / "resolv.conf"),
+            process_label=security.process_label(options, record.host_config),
+        )
+
+    def _mounts(self, record: Container, undo: ExitStack) -> tuple[MountPoint, ...]:
+        """Turn what was asked for into mounts whose volumes exist and are held."""
+
+        def mounts_of(ref: str) -> Sequence[MountPoint]:
+            return self._table.find(ref).record.mounts
+
+        parts, host = self._parts, record.host_config
+        found = []
+        for mount in mount_specs.collect(record.config, host, mounts_of):
+            if mount.type == "volume":
+                mount = find_volume(parts, mount, record, undo)
+            elif mount.type == "image":
+                mount = find_image(parts, mount)
+            elif mount.type == "bind" and not mount.create_source:
+                if not os.path.lexists(mount.source):
+                    raise Invalid(
+                        'invalid mount config for type "bind": bind source path does not exist: '
+                        f"{mount.source}"
+                    )
+            found.append(mount)
+        return tuple(found)
+
+    def _fill_volumes(self, record: Container, backend: Filesystem) -> None:
+        wanted = [m for m in record.mounts if m.type == "volume" and m.copy]
+        if wanted:
+            fill(self._parts, wanted, backend.mounts(key=record.id), record.id)
+
+    def replace_host_config(self, live: Live, host: HostConfig) -> None:
+        """Take over what a client of 2014 says only at ``start``."""
+        record = live.record
+        checks.check(record.config, host)
+        settled = self._settled(host)
+        with ExitStack() as undo:
+            changed = msgspec.structs.replace(record, host_config=settled)
+            mounts = self._mounts(changed, undo)
+            changed = msgspec.structs.replace(changed, mounts=mounts)
+            self._table.save(live, changed)
+            undo.pop_all()
+        for mount in record.mounts:
+            if mount.name and mount.name not in {m.name for m in mounts}:
+                self._parts.volumes.release(mount.name, record.id)
+
+
+def storage_labels(options: Mapping[str, str]) -> dict[str, str]:
+    """``--storage-opt`` as the labels that filesystem backends know. Raises Invalid."""
+    labels = {}
+    for key, value in options.items():
+        if key == STORAGE_DRIVER_OPTION:
+            continue
+        if key in ("size", "inodes"):
+            labels[f"lading.{key}"] = str(parse_size(value))
+        elif key == "path":
+            labels["lading.path"] = value
+        else:
+            raise Invalid(
+                f"unknown storage option: {key}", hint="known: driver, inodes, path, size"
+            )
+    return labels
+
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """``10G``, ``512MiB``, ``100``. Raises Invalid."""
+    lowered = text.strip().lower()
+    number = lowered.rstrip("bikmgt")
+    unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError):
+        raise Invalid(f"invalid size: '{text}'") from None
+
+
+def _quietly(undo: Callable[[], object]) -> None:
+    """Undo without hiding the error that made it needed."""
+    try:
+        undo()
+    except Exception:
+        log.exception("undoing a failed create")
+
+
+def _check_platform(image: Image, platform: str) -> tuple[str, ...]:
+    if not platform:
+        return ()
+    found = f"{image.config.os}/{image.config.architecture}"
+    wanted = platform if "/" in platform else f"linux/{platform}"
+    if wanted.startswith(found):
+        return ()
+    return (
+        f"The requested image's platform ({found}) does not match the requested platform "
+        f"({wanted})",
+    )

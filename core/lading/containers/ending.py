@@ -1,0 +1,180 @@
+"""What follows when a container's process has ended: state, waiters, clean-up, restart, removal."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from lading.containers import policy, streams, tell
+from lading.containers.parts import Parts
+from lading.containers.records import State, Status
+from lading.containers.removal import Remover
+from lading.containers.start import Starter, release_mounts
+from lading.containers.table import Live, Table
+from lading.errors import LadingError
+from lading.monitor import Exit, Monitor, MonitorEvent
+from lading.store.clock import now
+
+log = logging.getLogger(__name__)
+
+#: What is known of an end that nobody has seen: the monitor was lost, or the host went down.
+LOST = 137
+
+_WORKERS = 16
+
+
+class Endings:
+    """Deals with the ends of all containers, in threads of its own."""
+
+    def __init__(self, parts: Parts, table: Table, starter: Starter, remover: Remover) -> None:
+        self._parts = parts
+        self._table = table
+        self._starter = starter
+        self._remover = remover
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ending")
+        self._closing = False
+
+    def watch(self, live: Live, monitor: Monitor) -> None:
+        """See to the end of a container that has just been launched or found running."""
+
+        def on_event(event: MonitorEvent) -> None:
+            # Called from the thread that serves all monitors: the work is done elsewhere.
+            if event.kind in ("exit", "lost"):
+                self._submit(live, monitor, event.exit or Exit(LOST, finished_at=now()))
+            elif event.kind == "oom":
+                tell.event(self._parts.events, live.record, "oom")
+            elif event.kind == "detach":
+                tell.event(self._parts.events, live.record, "detach")
+            elif event.kind == "exec-exit" and event.exit is not None:
+                if live.execs is not None:
+                    live.execs.ended(event.exec_id, event.exit)
+
+        monitor.on_event(on_event)
+
+    def _submit(self, live: Live, monitor: Monitor, exit: Exit) -> None:
+        try:
+            self._pool.submit(self._run, live, monitor, exit)
+        except RuntimeError:
+            # The daemon is going; the next one reads the exit status from its file.
+            log.debug('end of container "%s" left to the next daemon', live.id)
+
+    def _run(self, live: Live, monitor: Monitor, exit: Exit) -> None:
+        try:
+            with live.lock:
+                if live.monitor is monitor:
+                    self.ended(live, exit)
+        except Exception:
+            log.exception('end of container "%s"', live.id)
+
+    def ended(self, live: Live, exit: Exit) -> None:
+        """The whole of it; the caller holds the container's lock."""
+        record = live.record
+        monitor, live.monitor = live.monitor, None
+        restarts = policy.restarts(record, exit.code) and not live.held
+        removes = record.host_config.auto_remove and not restarts and not live.held
+        state = State(
+            status=Status.RESTARTING if restarts else Status.EXITED,
+            exit_code=exit.code,
+            oom_killed=exit.oom_killed,
+            started_at=record.state.started_at,
+            finished_at=exit.finished_at or now(),
+            health=record.state.health,
+        )
+        if removes:
+            # It goes in a moment; until then memory is enough.
+            self._table.set_state(live, state)
+        else:
+            self._table.save_state(live, state)
+        self._tell(live, exit)
+        if not restarts:
+            for wait in live.exits:
+                wait.resolve(exit.code)
+            live.exits.clear()
+        self.clean(live)
+        if monitor is not None:
+            monitor.close()
+        if restarts and not self._closing:
+            self._schedule(live)
+        elif removes:
+            self._remover.remove(live, volumes=True)
+        live.settled.notify_all()
+
+    def _tell(self, live: Live, exit: Exit) -> None:
+        if live.health is not None:
+            live.health.stop()
+            live.health = None
+        for follower in live.followers:
+            follower.finish()
+        if live.execs is not None:
+            live.execs.container_ended()
+        ran = int(time.monotonic() - live.started) if live.started else 0
+        tell.event(
+            self._parts.events,
+            live.record,
+            "die",
+            exitCode=str(exit.code),
+            execDuration=str(ran),
+        )
+
+    def clean(self, live: Live) -> None:
+        """Release what only a running container has; each step may be repeated."""
+        parts, record = self._parts, live.record
+        steps = {
+            "isolation": lambda: parts.isolations.get(record.isolation).hook.delete(
+                container=parts.isolated(record.id)
+            ),
+            "network": lambda: parts.networks.release(record.id),
+            "mounts": lambda: release_mounts(parts, record),
+            "run directory": lambda: shutil.rmtree(parts.run(record.id), ignore_errors=True),
+        }
+        for name, step in steps.items():
+            try:
+                step()
+            except Exception:
+                log.exception('release the %s of container "%s"', name, record.id)
+
+    def _schedule(self, live: Live) -> None:
+        ran = time.monotonic() - live.started
+        live.delay = policy.next_delay(live.delay, ran)
+        timer = threading.Timer(live.delay, self._restart, [live])
+        timer.daemon = True
+        live.restart = timer
+        timer.start()
+
+    def _restart(self, live: Live) -> None:
+        with live.lock:
+            if live.restart is None or live.record.state.status is not Status.RESTARTING:
+                return
+            live.restart = None
+            changed = msgspec.structs.replace(
+                live.record, restart_count=live.record.restart_count + 1
+            )
+            self._table.save(live, changed, durable=False)
+            try:
+                self.start(live)
+            except LadingError as error:
+                log.warning('restart of container "%s": %s', live.id, error)
+
+    def start(self, live: Live) -> None:
+        """Launch and watch; the caller holds the lock. Raises what the launch raises."""
+        try:
+            monitor = self._starter.launch(live)
+        except Exception:
+            streams.drop(live)
+            if live.record.host_config.auto_remove:
+                self._remover.remove(live, volumes=True)
+            raise
+        self.watch(live, monitor)
+
+    def close(self) -> None:
+        """Finish what is being done; containers live on."""
+        self._closing = True
+        for live in self._table:
+            if live.restart is not None:
+                live.restart.cancel()
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,251 @@
+"""From a container at rest to a running process."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from lading.containers import modes, spec, tell, volumes
+from lading.containers.parts import Parts
+from lading.containers.records import Container, Health, State, Status
+from lading.containers.table import Live, Table
+from lading.containers.users import Users
+from lading.errors import Conflict, LadingError, StartFailed
+from lading.hooks.common import Mount
+from lading.linux import syscalls
+from lading.linux.mounts import mount_one
+from lading.monitor import Launch, LogConfig, Monitor
+from lading.networks import Sandbox
+from lading.store.clock import timestamp
+
+log = logging.getLogger(__name__)
+
+
+class Starter:
+    """Launches containers; the caller holds the lock of the one it launches."""
+
+    def __init__(self, parts: Parts, table: Table) -> None:
+        self._parts = parts
+        self._table = table
+        self._users = Users(parts)
+
+    def launch(self, live: Live) -> Monitor:
+        """Run the container's program; when it raises, everything is as before but the state.
+
+        Raises StartFailed when the program cannot be executed, LadingError or OSError otherwise.
+        """
+        self._parts.veto("start", tell.request(live.record))
+        try:
+            with ExitStack() as undo:
+                monitor = self._launch(live, undo)
+                undo.pop_all()
+        except Exception as error:
+            failed = start_error(error)
+            self._note_failure(live, failed)
+            raise failed from error
+        live.monitor = monitor
+        live.started = time.monotonic()
+        self._note_start(live, monitor)
+        return monitor
+
+    def _launch(self, live: Live, undo: ExitStack) -> Monitor:
+        parts, record = self._parts, live.record
+        backend = parts.isolations.get(record.isolation).hook
+        run = parts.run(record.id)
+        # What a crash left of an earlier life must not be taken for this one's.
+        shutil.rmtree(run, ignore_errors=True)
+        (run / "state").mkdir(mode=0o700, parents=True)
+        undo.callback(shutil.rmtree, run, ignore_errors=True)
+        rootfs = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
+        sandbox = self._network(record, undo)
+        document = self._document(record, sandbox, undo)
+        bundle = parts.bundle(record.id)
+        (bundle / "config.json").write_bytes(msgspec.json.encode(document))
+        undo.callback(_quietly_delete, parts, record)
+        attachments, live.attachments = live.attachments, []
+        fds = {f"hold-{n}": fd for n, fd in enumerate(sandbox.held)}
+        fds |= {a.spec.fd: a.descriptor for a in attachments}
+        try:
+            return parts.spawner.monitor(
+                Launch(
+                    record.id,
+                    record.isolation,
+                    bundle,
+                    run,
+                    rootfs=tuple(rootfs),
+                    terminal=record.tty,
+                    open_stdin=record.config.open_stdin,
+                    stdin_once=record.config.stdin_once,
+                    log=log_config(record),
+                    console_size=console_size(record),
+                    attach=tuple(a.spec for a in attachments),
+                ),
+                fds,
+            )
+        finally:
+            for attachment in attachments:
+                os.close(attachment.descriptor)
+
+    def _network(self, record: Container, undo: ExitStack) -> Sandbox:
+        host = record.host_config
+        sandbox = self._parts.networks.allocate(record.id, ...)
+        undo.callback(self._parts.networks.release, record.id)
+        return sandbox
+
+    def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:
+        """The OCI config; on the way the host's side of all mounts is made ready."""
+        parts = self._parts
+        hostname = self._hostname(record)
+        self._write_files(record, sandbox, hostname)
+        images = list(volumes.image_mounts(parts, record))
+        return spec.build(
+            spec.Inputs(
+                container=record,
+                user=self._users.of(record),
+                hostname=hostname,
+                network=sandbox.netns_path or "",
+                defaults=parts.defaults,
+                joined=self._joined(record),
+                sources=volumes.sources(parts, record, undo),
+                images={mount.destination: recipe for mount, recipe in images},
+                shm=self._shm(record, undo),
+                uid_map=() if modes.userns(record.host_config).host else parts.uid_map,
+                gid_map=() if modes.userns(record.host_config).host else parts.gid_map,
+            )
+        )
+
+    def _hostname(self, record: Container) -> str:
+        host = record.host_config
+        if modes.uts(host).host or (host.network_mode == "host" and not record.config.hostname):
+            return os.uname().nodename
+        if name := modes.network_container(host):
+            return self._hostname(self._table.find(name).record)
+        return record.config.hostname
+
+    def _joined(self, record: Container) -> dict[str, str]:
+        """Paths of the namespaces that are other containers'. Raises Conflict."""
+        host, found = record.host_config, {}
+        for kind, mode in (("pid", modes.pid(host)), ("ipc", modes.ipc(host))):
+            if mode.container:
+                other = self._table.find(mode.container).record
+                modes.check_joinable(
+                    kind.upper(),
+                    mode.container,
+                    running=other.state.running,
+                    restarting=other.state.status is Status.RESTARTING,
+                )
+                found[kind] = f"/proc/{other.state.pid}/ns/{kind}"
+        return found
+
+    def _shm(self, record: Container, undo: ExitStack) -> str:
+        """The directory that others may share as /dev/shm; "" for a private one."""
+        ipc = modes.ipc(record.host_config, self._parts.defaults.ipc_mode)
+        if ipc.container:
+            other = self._table.find(ipc.container).record
+            if modes.ipc(other.host_config).host:
+                return "/dev/shm"
+            return str(self._parts.run(other.id) / "shm")
+        if ipc.kind != "shareable":
+            return ""
+        path = self._parts.run(record.id) / "shm"
+        path.mkdir(mode=0o1777)
+        size = record.host_config.shm_size or self._parts.defaults.shm_size
+        words = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")
+        mount_one(Mount("tmpfs", "shm", words), str(path))
+        undo.callback(syscalls.umount2, str(path), syscalls.MNT_DETACH)
+        return str(path)
+
+    def _note_start(self, live: Live, monitor: Monitor) -> None:
+        record = live.record
+        started = timestamp(int(monitor.started_at * 1e9))
+        state = State(
+            status=Status.RUNNING,
+            pid=monitor.pid,
+            started_at=started,
+            finished_at=record.state.finished_at,
+            health=Health() if has_health_check(record) else None,
+        )
+        if record.has_run:
+            self._table.save_state(live, state)
+        else:
+            changed = msgspec.structs.replace(record, state=state, has_run=True, touched=True)
+            self._table.save(live, changed, durable=False)
+        tell.event(self._parts.events, record, "start")
+
+    def _note_failure(self, live: Live, error: LadingError) -> None:
+        code = {errno.ENOENT: 127, errno.EACCES: 126}.get(getattr(error, "errno", 0), 128)
+        state = msgspec.structs.replace(
+            live.record.state, status=Status.CREATED, pid=0, exit_code=code, error=str(error)
+        )
+        self._table.save_state(live, state)
+
+
+def release_mounts(parts: Parts, record: Container) -> None:
+    """Undo what the start of a container mounted on the host."""
+    run = parts.run(record.id)
+    for path in (run / "shm", *(run / "pins").glob("*")):
+        if path.is_mount():
+            syscalls.umount2(str(path), syscalls.MNT_DETACH)
+    for mount in record.mounts:
+        if mount.type == "volume":
+            parts.volumes.unmount(mount.name, record.id)
+
+
+def log_config(record: Container) -> LogConfig:
+    """How the monitor keeps the output."""
+    config = record.host_config.log_config
+    if not record.log_path:
+        return LogConfig("none")
+    return LogConfig(
+        config.type, Path(record.log_path), config.config, log_attributes(record, config.config)
+    )
+
+
+def log_attributes(record: Container, options: Mapping[str, str]) -> dict[str, str]:
+    """Labels and environment that the log options ask for in each line, and the tag."""
+    environment = dict(row.split("=", 1) for row in record.config.env if "=" in row)
+    found = {}
+    for option, values in (("labels", record.config.labels), ("env", environment)):
+        for key in filter(None, options.get(option, "").split(",")):
+            if key in values:
+                found[key] = values[key]
+        if pattern := options.get(f"{option}-regex"):
+            found |= {k: v for k, v in values.items() if re.search(pattern, k)}
+    return found
+
+
+def console_size(record: Container) -> tuple[int, int] | None:
+    """Rows and columns that the terminal starts with."""
+    size = record.host_config.console_size
+    return (size[0], size[1]) if len(size) == 2 and all(size) else None
+
+
+def start_error(error: Exception) -> LadingError:
+    """A failure to start as users know it: clients derive their exit code from the wording."""
+    if isinstance(error, StartFailed):
+        return StartFailed(
+            "failed to create task for container: OCI runtime create failed: unable to start "
+            f"container process: {error.message}: unknown",
+            errno=error.errno,
+        )
+    if isinstance(error, LadingError):
+        return error
+    return LadingError(f"start container: {error}")
+
+
+def _quietly_delete(parts: Parts, record: Container) -> None:
+    """Let the backend remove what a failed start left; the failure itself is what is reported."""
+    try:
+        backend = parts.isolations.get(record.isolation).hook
+        backend.delete(container=parts.isolated(record.id))
+    except Exception:
+        log.exception('delete what is left of the start of container "%s"', record.id)
