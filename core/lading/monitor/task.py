@@ -28,6 +28,8 @@ class Task:
         self._result: Any = None
         self._error: Exception | None = None
         hello, _ = self._receiver.receive()
+        if "error" in hello:
+            raise from_wire(hello["error"])
         self.pid: int = hello["pid"]
         # The process is alive, it waits for the request: the descriptor is surely of it, whoever
         # has its pid later.

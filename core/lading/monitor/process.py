@@ -1,0 +1,41 @@
+"""What forked processes ask of the kernel about themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from lading.linux import syscalls
+
+
+def set_name(name: str) -> None:
+    """Set what ``ps`` and ``top`` show, at most 15 bytes: else it is the number of a descriptor."""
+    _write("/proc/self/comm", name)
+
+
+def become_subreaper() -> None:
+    """Become the parent of descendants whose own parent ends."""
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends, also when it ended just now."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def oom_score_adj(value: int) -> None:
+    """Set how soon the kernel picks this process when memory ends; where it may not, leave it."""
+    try:
+        _write("/proc/self/oom_score_adj", str(value))
+    except OSError:
+        pass
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
