@@ -18,15 +18,19 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import pluggy
 
 from lading.errors import LadingError, NotFound, Unavailable
 from lading.hooks.common import PROJECT, Context, Probe
-from lading.load_policy import Policy
+
+if TYPE_CHECKING:
+    # At run time the spawner does without them: what it holds, every monitor holds.
+    from importlib.metadata import EntryPoint
+
+    from lading.load_policy import Policy
 
 ROLES = ("isolation", "filesystem", "network", "registry")
 
@@ -125,7 +129,9 @@ class Backends(Generic[Spec]):
 
 def discover(role: str) -> list[Origin]:
     """List the entry points of a role without importing any of them."""
-    # stevedore is imported here: the spawner and plain clients of this module do without it.
+    # Imported here: the spawner and plain clients of this module do without them.
+    from importlib.metadata import entry_points
+
     from stevedore.named import NamedExtensionManager
 
     group = f"{PROJECT}.{role}"
