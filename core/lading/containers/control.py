@@ -344,7 +344,8 @@ def updated(host: HostConfig, update: Update) -> HostConfig:
     if "nano_cpus" in changes:
         if host.cpu_period or host.cpu_quota:
             raise Conflict(
-                "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
+                "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been "
+                "set"
             )
     elif host.nano_cpus and {"cpu_period", "cpu_quota"} & set(changes):
         raise Conflict(

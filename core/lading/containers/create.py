@@ -16,7 +16,7 @@ from lading.containers import mounts as mount_specs
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
 from lading.containers.table import Live, Table
-from lading.containers.volumes import fill, find_image, find_volume
+from lading.containers.volumes import check_bind_source, fill, find_image, find_volume
 from lading.errors import Conflict, Invalid
 from lading.hooks.filesystem import Filesystem
 from lading.images import Image
@@ -191,12 +191,8 @@ class Creator:
                 mount = find_volume(parts, mount, record, undo)
             elif mount.type == "image":
                 mount = find_image(parts, mount)
-            elif mount.type == "bind" and not mount.create_source:
-                if not os.path.lexists(mount.source):
-                    raise Invalid(
-                        'invalid mount config for type "bind": bind source path does not exist: '
-                        f"{mount.source}"
-                    )
+            elif mount.type == "bind":
+                check_bind_source(mount)
             found.append(mount)
         return tuple(found)
 

@@ -66,7 +66,7 @@ def oci(host: HostConfig) -> tuple[list[Json], list[Json]]:
     if host.privileged:
         nodes = list(_all_devices())
         own = [
-            n for d in host.devices if not d.path_on_host == d.path_in_container for n in _own(d)
+            n for d in host.devices if d.path_on_host != d.path_in_container for n in _own(d)
         ]
         return [*nodes, *(node for node, _ in own)], [{"allow": True, "access": "rwm"}]
     nodes, rules = [], list(DEFAULT_RULES)

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from lading.containers import policy, streams, tell
+from lading.containers import health, policy, streams, tell
+from lading.containers.execs import Execs
+from lading.containers.health import HealthCheck
 from lading.containers.parts import Parts
 from lading.containers.records import State, Status
 from lading.containers.removal import Remover
@@ -31,11 +33,14 @@ _WORKERS = 16
 class Endings:
     """Deals with the ends of all containers, in threads of its own."""
 
-    def __init__(self, parts: Parts, table: Table, starter: Starter, remover: Remover) -> None:
+    def __init__(
+        self, parts: Parts, table: Table, starter: Starter, remover: Remover, execs: Execs
+    ) -> None:
         self._parts = parts
         self._table = table
         self._starter = starter
         self._remover = remover
+        self._execs = execs
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ending")
         self._closing = False
 
@@ -51,10 +56,11 @@ class Endings:
             elif event.kind == "detach":
                 tell.event(self._parts.events, live.record, "detach")
             elif event.kind == "exec-exit" and event.exit is not None:
-                if live.execs is not None:
-                    live.execs.ended(event.exec_id, event.exit)
+                self._execs.ended(live, event.exec_id, event.exit)
 
         monitor.on_event(on_event)
+        if health.has_check(live.record):
+            live.health = HealthCheck(self._parts, self._table, self._execs, live)
 
     def _submit(self, live: Live, monitor: Monitor, exit: Exit) -> None:
         try:
@@ -110,8 +116,7 @@ class Endings:
             live.health = None
         for follower in live.followers:
             follower.finish()
-        if live.execs is not None:
-            live.execs.container_ended()
+        self._execs.container_ended(live.id)
         ran = int(time.monotonic() - live.started) if live.started else 0
         tell.event(
             self._parts.events,

@@ -104,7 +104,9 @@ class Execs:
         """Those of a container that run or wait for their start."""
         with self._lock:
             return [
-                r.id for r in self._records.values() if r.container == container and not r.can_remove
+                r.id
+                for r in self._records.values()
+                if r.container == container and not r.can_remove
             ]
 
     def start(
@@ -126,6 +128,16 @@ class Execs:
         stream.run(None, -1)
         return None
 
+    def wait(self, exec_id: str, timeout: float) -> int:
+        """Block for the exit code. Raises TimeoutError, NotFound."""
+        record = self.get(exec_id)
+        if record.exit_code is not None:
+            return record.exit_code
+        live = self._table.lookup(record.container)
+        if live is None or live.monitor is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return live.monitor.exec_wait(exec_id, timeout).code
+
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of its terminal. Raises Conflict when it does not run."""
         record = self.get(exec_id)
@@ -139,9 +151,7 @@ class Execs:
         container = live.record
         host, config = container.host_config, container.config
         user = self._users.in_running(container, record.user or config.user)
-        env = merge.environment(
-            msgspec.structs.replace(config, tty=record.tty), config.hostname
-        )
+        env = merge.environment(msgspec.structs.replace(config, tty=record.tty), config.hostname)
         options = security.parse_options(
             host.security_opt, no_new_privileges=self._parts.defaults.no_new_privileges
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 import threading
 import time
@@ -120,7 +122,12 @@ class HealthCheck:
 
     def _kill(self, exec_id: str) -> None:
         """A check that hangs is not left running."""
-        self._execs.kill(exec_id)
+        pid = self._execs.get(exec_id).pid
+        if pid:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def _note(self, probe: Probe) -> None:
         live = self._live

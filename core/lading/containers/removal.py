@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from lading.containers import streams, tell
+from lading.containers.execs import Execs
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Status
 from lading.containers.table import Live, Table
 from lading.containers.volumes import view_key
-from lading.errors import NotFound
-from lading.hooks import isolation
+from lading.errors import InUse, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,10 @@ INTENT = "remove-container"
 class Remover:
     """Removes containers that do not run."""
 
-    def __init__(self, parts: Parts, table: Table) -> None:
+    def __init__(self, parts: Parts, table: Table, execs: Execs) -> None:
         self._parts = parts
         self._table = table
+        self._execs = execs
 
     def remove(self, live: Live, *, volumes: bool) -> None:
         """Remove it; the caller holds its lock. ``volumes``: anonymous ones as well."""
@@ -39,7 +41,9 @@ class Remover:
         details = {
             "filesystem": record.filesystem,
             "isolation": record.isolation,
-            "views": [view_key(record.id, n) for n, m in enumerate(record.mounts) if m.type == "image"],
+            "views": [
+                view_key(record.id, n) for n, m in enumerate(record.mounts) if m.type == "image"
+            ],
             "volumes": doomed,
         }
         with parts.db.write() as connection:
@@ -52,6 +56,7 @@ class Remover:
         if self.finish(record.id, details):
             parts.intents.end(intent)
         self._table.discard(live)
+        self._execs.forget(record.id)
         self._tell(live, record)
 
     def _tell(self, live: Live, record: Container) -> None:
@@ -68,12 +73,14 @@ class Remover:
     def finish(self, container_id: str, details: Mapping[str, Any]) -> bool:
         """Remove everything beside the metadata; False when something could not be."""
         parts = self._parts
-        steps: list[Callable[[], object]] = [lambda: parts.networks.forget(container_id)]
-        for key in (container_id, *details["views"]):
-            steps.append(lambda key=key: self._remove_snapshot(details["filesystem"], key))
-        for name in details["volumes"]:
-            steps.append(lambda name=name: parts.volumes.remove(name, force=True))
-        steps.append(lambda: shutil.rmtree(parts.bundle(container_id), ignore_errors=True))
+        filesystem = details["filesystem"]
+        steps: list[Callable[[], object]] = [
+            partial(parts.networks.forget, container_id),
+            *(partial(self._remove_snapshot, filesystem, k) for k in details["views"]),
+            partial(self._remove_snapshot, filesystem, container_id),
+            *(partial(self._remove_volume, name) for name in details["volumes"]),
+            partial(shutil.rmtree, parts.bundle(container_id), ignore_errors=True),
+        ]
         done = True
         for step in steps:
             try:
@@ -82,6 +89,13 @@ class Remover:
                 log.exception('remove container "%s"', container_id)
                 done = False
         return done
+
+    def _remove_volume(self, name: str) -> None:
+        try:
+            self._parts.volumes.remove(name, force=True)
+        except InUse:
+            # Another container has it by --volumes-from.
+            pass
 
     def _remove_snapshot(self, filesystem: str, key: str) -> None:
         try:

@@ -64,7 +64,8 @@ def _check_cpu(limits: Resources) -> None:
             raise Invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
         if not 10_000_000 <= limits.nano_cpus <= count * 1_000_000_000:
             raise Invalid(
-                f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+                f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs "
+                "available"
             )
     if limits.cpu_shares < 0:
         raise Invalid(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")

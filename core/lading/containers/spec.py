@@ -6,6 +6,7 @@ looked up when they were asked for.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from lading.containers import devices, merge, modes, resources, seccomp, securit
 from lading.containers.mounts import in_order, tmpfs_options
 from lading.containers.records import Container, MountPoint
 from lading.errors import Invalid
+from lading.hooks.common import Mount
 from lading.model.docker import HostConfig, Ulimit
 
 Json = dict[str, Any]
@@ -63,8 +65,8 @@ class Inputs:
 
     ``network`` is the path of the network namespace, "" for the host's. ``joined`` maps ``pid`` and
     ``ipc`` to the namespace path of another container. ``sources`` gives the path on the host for
-    the destination of each bind, volume and image mount. ``shm`` is the directory of a shareable
-    /dev/shm. ``links`` are environment rows.
+    the destination of each bind and volume, ``images`` the recipe of each image mount. ``shm`` is
+    the directory of a shareable /dev/shm. ``links`` are environment rows.
     """
 
     container: Container
@@ -74,6 +76,7 @@ class Inputs:
     defaults: Defaults = Defaults()
     joined: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Sequence[Mount]] = field(default_factory=dict)
     shm: str = ""
     links: Sequence[str] = ()
     uid_map: Sequence[IdMapping] = ()
@@ -338,11 +341,21 @@ def _user_mounts(inputs: Inputs) -> Iterator[Json]:
         if mount.type == "tmpfs":
             yield _mount(mount.destination, "tmpfs", "tmpfs", ["rprivate", *mount.options])
             continue
+        if mount.type == "image":
+            yield from _image_mounts(inputs, mount)
+            continue
         bind = "rbind" if mount.recursive else "bind"
         words = [bind, mount.propagation or "rprivate"]
         if not mount.rw:
             words.append("rro" if mount.recursive_ro else "ro")
         yield _mount(mount.destination, "bind", inputs.sources[mount.destination], words)
+
+
+def _image_mounts(inputs: Inputs, mount: MountPoint) -> Iterator[Json]:
+    """A read-only image: its recipe, made at the destination instead of at the root."""
+    for entry in inputs.images[mount.destination]:
+        where = posixpath.join(mount.destination, entry.target)
+        yield _mount(where, entry.type, entry.source, [*entry.options, "rprivate"])
 
 
 def _mount(destination: str, kind: str, source: str, options: Sequence[str]) -> Json:

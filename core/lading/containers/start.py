@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import modes, spec, tell, volumes
+from lading.containers import health, modes, spec, tell, volumes
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Health, State, Status
 from lading.containers.table import Live, Table
 from lading.containers.users import Users
-from lading.errors import Conflict, LadingError, StartFailed
+from lading.errors import LadingError, StartFailed
 from lading.hooks.common import Mount
 from lading.linux import syscalls
 from lading.linux.mounts import mount_one
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 class Starter:
     """Launches containers; the caller holds the lock of the one it launches."""
 
-    def __init__(self, parts: Parts, table: Table) -> None:
+    def __init__(self, parts: Parts, table: Table, users: Users) -> None:
         self._parts = parts
         self._table = table
-        self._users = Users(parts)
+        self._users = users
 
     def launch(self, live: Live) -> Monitor:
         """Run the container's program; when it raises, everything is as before but the state.
@@ -59,7 +59,6 @@ class Starter:
 
     def _launch(self, live: Live, undo: ExitStack) -> Monitor:
         parts, record = self._parts, live.record
-        backend = parts.isolations.get(record.isolation).hook
         run = parts.run(record.id)
         # What a crash left of an earlier life must not be taken for this one's.
         shutil.rmtree(run, ignore_errors=True)
@@ -172,7 +171,7 @@ class Starter:
             pid=monitor.pid,
             started_at=started,
             finished_at=record.state.finished_at,
-            health=Health() if has_health_check(record) else None,
+            health=Health() if health.has_check(record) else None,
         )
         if record.has_run:
             self._table.save_state(live, state)

@@ -50,9 +50,7 @@ def network_counters(pid: int) -> dict[str, Json]:
             continue
         values = [int(v) for v in numbers.split()]
         counters = dict(zip(names, values[0:4], strict=True))
-        counters |= dict(
-            zip((n.replace("rx", "tx") for n in names), values[8:12], strict=True)
-        )
+        counters |= dict(zip((n.replace("rx", "tx") for n in names), values[8:12], strict=True))
         found[interface.strip()] = counters
     return found
 

@@ -8,13 +8,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from lading.containers.options import AttachOptions, LogOptions, Output
 from lading.containers.records import Status
-from lading.containers.table import Live
+from lading.containers.table import Live, Pending
 from lading.errors import Conflict, Invalid, Unsupported
 from lading.monitor import AttachSpec, Follower, LogLine, read_logs
 from lading.store.clock import timestamp
@@ -22,14 +21,6 @@ from lading.store.clock import timestamp
 _serial = itertools.count(1)
 
 _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A client that waits for the start; ``descriptor`` is ours."""
-
-    descriptor: int
-    spec: AttachSpec
 
 
 def frame(stream: str, data: bytes) -> bytes:
@@ -122,13 +113,9 @@ def attach(live: Live, options: AttachOptions) -> AttachStream:
     """Check and prepare. Raises Conflict as Docker words it."""
     record = live.record
     if record.state.status is Status.PAUSED:
-        raise Conflict(
-            f"container {record.id} is paused, unpause the container before attach"
-        )
+        raise Conflict(f"container {record.id} is paused, unpause the container before attach")
     if record.state.status is Status.RESTARTING:
-        raise Conflict(
-            f"container {record.id} is restarting, wait until the container is running"
-        )
+        raise Conflict(f"container {record.id} is restarting, wait until the container is running")
     if record.state.status is Status.REMOVING:
         raise Conflict(f"container {record.id} is being removed")
     return AttachStream(live, options)

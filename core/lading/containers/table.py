@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
 from lading.containers.names import ID_LENGTH
 from lading.containers.options import Wait
-from lading.containers.records import Container, State
+from lading.containers.records import Container, State, Status
 from lading.errors import Conflict, Invalid, NotFound
-from lading.monitor import Monitor
+from lading.monitor import AttachSpec, Follower, Monitor
 from lading.store.db import Database, Schema
 
 SCHEMA = Schema(
@@ -35,6 +36,22 @@ SCHEMA = Schema(
 _STATE = msgspec.json.Encoder()
 
 
+class Stoppable(Protocol):
+    """Something that goes on until it is stopped."""
+
+    def stop(self) -> None:
+        """End it, without waiting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A client that waits for the start; ``descriptor`` is ours."""
+
+    descriptor: int
+    spec: AttachSpec
+
+
 class Live:
     """One container, as it changes."""
 
@@ -44,12 +61,13 @@ class Live:
         "exits",
         "followers",
         "health",
+        "held",
         "lock",
         "monitor",
         "record",
         "removals",
         "restart",
-        "held",
+        "settled",
         "started",
     )
 
@@ -62,8 +80,10 @@ class Live:
         self.removals: list[Wait] = []
         self.attachments: list[Pending] = []
         self.followers: list[Follower] = []
-        self.health: HealthCheck | None = None
+        self.health: Stoppable | None = None
         self.restart: threading.Timer | None = None
+        #: Set while ``restart`` stops it, so that its end neither restarts nor removes it.
+        self.held = False
         self.delay = 0.0
         self.started = 0.0
 
@@ -172,6 +192,10 @@ class Table:
                 (_STATE.encode(state).decode(), live.id),
             )
         self.set_state(live, state)
+
+    def set_status(self, live: Live, status: Status) -> None:
+        """Replace the status in memory alone."""
+        self.set_state(live, msgspec.structs.replace(live.record.state, status=status))
 
     def set_state(self, live: Live, state: State) -> None:
         """Replace the state in memory alone."""

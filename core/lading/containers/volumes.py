@@ -20,9 +20,7 @@ from lading.roots.mounted import to_wire
 FILL = "lading.roots.fill:fill"
 
 
-def find_volume(
-    parts: Parts, mount: MountPoint, record: Container, undo: ExitStack
-) -> MountPoint:
+def find_volume(parts: Parts, mount: MountPoint, record: Container, undo: ExitStack) -> MountPoint:
     """Make or find the volume and hold it for the container. Raises NotFound, Invalid."""
     if mount.name:
         # A named volume of --volumes-from is held under its own driver already.
@@ -39,7 +37,9 @@ def find_volume(
 
 def find_image(parts: Parts, mount: MountPoint) -> MountPoint:
     """Settle which image a mount of type image means. Raises NotFound."""
-    return msgspec.structs.replace(mount, name=mount.source, source=parts.images.get(mount.source).id)
+    return msgspec.structs.replace(
+        mount, name=mount.source, source=parts.images.get(mount.source).id
+    )
 
 
 def fill(
@@ -87,13 +87,17 @@ def sources(parts: Parts, record: Container, undo: ExitStack) -> dict[str, str]:
     return found
 
 
+def check_bind_source(mount: MountPoint) -> None:
+    """Raises Invalid when the source is missing and is not to be made."""
+    if not mount.create_source and not os.path.lexists(mount.source):
+        raise Invalid(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+        )
+
+
 def _bind_source(parts: Parts, mount: MountPoint) -> str:
+    check_bind_source(mount)
     if not os.path.lexists(mount.source):
-        if not mount.create_source:
-            raise Invalid(
-                'invalid mount config for type "bind": bind source path does not exist: '
-                f"{mount.source}"
-            )
         os.makedirs(mount.source, mode=0o755)
         if parts.uid_map:
             os.chown(mount.source, *parts.owner())

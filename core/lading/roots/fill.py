@@ -19,7 +19,7 @@ _CHUNK = 1 << 20
 
 
 def fill(args: Mapping[str, Any], fds: Sequence[int]) -> None:
-    """Task: copy each ``source`` of the root into its ``target``, an empty directory of the host."""
+    """Task: copy each ``source`` of the root into its ``target``, an empty host directory."""
     with mounted(args) as root:
         for volume in args["volumes"]:
             _fill(root, volume["source"], volume["target"])
@@ -63,8 +63,9 @@ def _entry(name: str, origin: int, goal: int, links: Links) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFDIR:
         os.mkdir(name, 0o700, dir_fd=goal)
-        below, copy = os.open(name, _DIRECTORY, dir_fd=origin), os.open(
-            name, _DIRECTORY, dir_fd=goal
+        below, copy = (
+            os.open(name, _DIRECTORY, dir_fd=origin),
+            os.open(name, _DIRECTORY, dir_fd=goal),
         )
         _directory(below, copy, links)
         os.close(below)

@@ -1,0 +1,314 @@
+"""The parts of the engine, put together in the order in which they need each other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lading import backends
+from lading.archive import Archives
+from lading.backends import Backends
+from lading.config import Settings
+from lading.containers import Container, Containers, security
+from lading.containers.parts import Parts
+from lading.daemon import remap
+from lading.errors import LadingError
+from lading.hooks import Context
+from lading.hooks.filesystem import Filesystem
+from lading.hooks.isolation import Isolation
+from lading.hooks.network import NetworkBackend
+from lading.images import Images
+from lading.load_policy import Policy
+from lading.monitor import IsolationSpec, Spawner
+from lading.networks import Networks
+from lading.store.blobs import Blobs
+from lading.store.db import Database
+from lading.store.events import Events
+from lading.store.intents import Intents
+from lading.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+#: What tasks run; the spawner imports it before it forks anything.
+PRELOAD = ("lading.roots.databases", "lading.roots.fill")
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The load policy of the configuration."""
+    plugins = settings.plugins
+    allow = None if plugins.allow is None else tuple(plugins.allow)
+    return Policy(allow, plugins.require_root_owned, plugins.pins)
+
+
+def contexts(settings: Settings, role: str) -> Callable[[str], Context]:
+    """Makes the contexts of a role's backends."""
+    options: dict[str, dict[str, Any]] = dict(getattr(settings, role, {}))
+    if role == "filesystem":
+        own = dict(options.get(settings.storage_driver, {}))
+        for row in settings.storage_opts:
+            key, _, value = row.partition("=")
+            # Docker writes "overlay2.size=..."; the driver's name is understood.
+            own[key.rpartition(".")[2]] = value
+        options[settings.storage_driver] = own
+    return backends.contexts_under(
+        Path(settings.data_root), Path(settings.exec_root), role, options
+    )
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Engine]:
+    """A running engine. To be entered before this process has any thread."""
+    spawner = launch_spawner(settings)
+    try:
+        engine = Engine(settings, spawner)
+    except BaseException:
+        spawner.close()
+        raise
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.close()
+
+
+def launch_spawner(settings: Settings) -> Spawner:
+    """Start the spawner. To be called before this process has any thread."""
+    policy = policy_of(settings)
+    found = []
+    for role in ("isolation", "extension"):
+        make = contexts(settings, role)
+        for origin in backends.discover(role):
+            if role == "extension" and origin.name not in settings.extensions:
+                continue
+            try:
+                policy.check(origin.distribution, origin.target)
+            except LadingError as error:
+                log.warning('%s "%s": %s', role, origin.name, error)
+                continue
+            context = make(origin.name)
+            found.append(
+                IsolationSpec(
+                    origin.name,
+                    origin.target,
+                    context.data,
+                    context.run,
+                    context.options,
+                    role,
+                    origin.distribution,
+                )
+            )
+    return Spawner.launch(
+        backends=[s for s in found if s.role == "isolation"],
+        extensions=[s for s in found if s.role == "extension"],
+        preload=PRELOAD,
+        exec_root=Path(settings.exec_root),
+    )
+
+
+class Engine:
+    """All parts of one daemon; what :class:`lading.api.Engine` asks for, and more."""
+
+    def __init__(self, settings: Settings, spawner: Spawner) -> None:
+        self.settings = settings
+        self.spawner = spawner
+        data_root, exec_root = Path(settings.data_root), Path(settings.exec_root)
+        policy = policy_of(settings)
+        self.extensions = self._load("extension", policy, only=settings.extensions or ("",))
+        self._watchers = [b.hook for b in self.extensions.usable()]
+        self.isolations: Backends[Isolation] = self._load(
+            "isolation", policy, default=settings.default_runtime
+        )
+        self.filesystems: Backends[Filesystem] = self._load(
+            "filesystem", policy, default=settings.storage_driver
+        )
+        self.network_backends: Backends[NetworkBackend] = self._load("network", policy)
+        self.registries: Backends[Any] = self._load("registry", policy)
+        self.db = Database(data_root / "metadata.db")
+        self.intents = Intents(self.db)
+        self.events = Events()
+        self.blobs = Blobs(data_root / "blobs")
+        self.archives = Archives(spawner)
+        self.images = Images(self.db, self.blobs, self.filesystems, self.archives, self.events)
+        self.networks = Networks(
+            self.db, self.network_backends, exec_root / "netns", spawner, self.events, settings
+        )
+        self.volumes = Volumes(self.db, self.events, data_root / "volumes")
+        uid_map, gid_map = remap.maps(settings.userns_remap)
+        self.containers = Containers(
+            Parts(
+                db=self.db,
+                intents=self.intents,
+                events=self.events,
+                spawner=spawner,
+                archives=self.archives,
+                images=self.images,
+                networks=self.networks,
+                volumes=self.volumes,
+                filesystems=self.filesystems,
+                isolations=self.isolations,
+                settings=settings,
+                data_root=data_root,
+                exec_root=exec_root,
+                uid_map=uid_map,
+                gid_map=gid_map,
+                veto=self.veto,
+            )
+        )
+
+    def _load(
+        self, role: str, policy: Policy, *, default: str = "", only: Any = ()
+    ) -> Backends[Any]:
+        wrappers = [] if role == "extension" else self._watchers
+        return backends.load(
+            role,
+            contexts(self.settings, role),
+            default=default,
+            only=only,
+            policy=policy,
+            wrappers=wrappers,
+        )
+
+    def veto(self, action: str, container: Mapping[str, Any]) -> None:
+        """Ask the extensions; raises Denied when one objects."""
+        for extension in self._watchers:
+            extension.before_container(action=action, container=container)
+
+    def start(self) -> None:
+        """Take up what an earlier daemon left, then let the networks stand."""
+        self.containers.reconcile()
+        self.networks.start()
+        self.intents.resume(self.containers.intents)
+        self.containers.restart_wanted()
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what of a new configuration can change while the daemon runs."""
+        names = ("labels", "debug", "log_level", "registry_mirrors", "insecure_registries")
+        changes = {name: getattr(settings, name) for name in names}
+        self.settings = msgspec.structs.replace(self.settings, **changes)
+        self.events.publish("daemon", "reload", self._identity(), {"name": os.uname().nodename})
+
+    def close(self) -> None:
+        """Let go of everything; containers live on."""
+        self.containers.close()
+        self.networks.close()
+        self.spawner.close()
+        remove_empty_cgroups(self.settings.cgroup_parent or "/lading")
+        self.db.close()
+
+    def graph(self, container: Container) -> Mapping[str, str]:
+        """Rows about the snapshot of a container, for ``inspect``."""
+        try:
+            recipe = self.filesystems.get(container.filesystem).hook.mounts(key=container.id)
+        except LadingError:
+            return {}
+        rows = {}
+        for mount in recipe:
+            for option in mount.options:
+                key, equals, value = option.partition("=")
+                if equals and key in _GRAPH_ROWS:
+                    rows[_GRAPH_ROWS[key]] = value
+        return rows
+
+    def info(self) -> dict[str, Any]:
+        """What ``GET /info`` shows of this daemon's choice and configuration."""
+        settings = self.settings
+        storage = self.filesystems.loaded.get(settings.storage_driver)
+        details = dict(storage.probe.details) if storage else {}
+        return {
+            "ID": self._identity(),
+            "Driver": settings.storage_driver,
+            "DriverStatus": [[k, v] for k, v in details.items()],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": sorted({*self.network_backends.loaded, "host", "null"}),
+                "Authorization": None,
+                "Log": ["json-file", "local", "none"],
+            },
+            "Debug": settings.debug,
+            "LoggingDriver": settings.log_driver,
+            "DockerRootDir": settings.data_root,
+            "Labels": list(settings.labels),
+            "Runtimes": {name: {"path": name} for name in sorted(self.isolations.loaded)},
+            "DefaultRuntime": settings.default_runtime,
+            "LiveRestoreEnabled": True,
+            "SecurityOptions": security_options(settings),
+            "Warnings": self._warnings(),
+            "RegistryConfig": self._registry_config(),
+        }
+
+    def _identity(self) -> str:
+        path = Path(self.settings.data_root) / "engine-id"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            path.write_text(f"{uuid.uuid4()}\n")
+            return path.read_text().strip()
+
+    def _registry_config(self) -> dict[str, Any]:
+        settings = self.settings
+        mirrors = list(settings.registry_mirrors)
+        index = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+        others = {
+            name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+            for name in settings.insecure_registries
+            if "/" not in name
+        }
+        ranges = [name for name in settings.insecure_registries if "/" in name]
+        return {
+            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128", *ranges],
+            "IndexConfigs": {"docker.io": index, **others},
+            "Mirrors": mirrors,
+        }
+
+    def _warnings(self) -> list[str]:
+        rows = []
+        for role in (self.isolations, self.filesystems, self.network_backends, self.registries):
+            for name, failed in sorted(role.failed.items()):
+                rows.append(f'WARNING: {role.role} backend "{name}" failed: {failed.reason}')
+            for name, loaded in sorted(role.loaded.items()):
+                if not loaded.probe.usable:
+                    rows.append(
+                        f'WARNING: {role.role} backend "{name}" is not usable: '
+                        f"{loaded.probe.reason}"
+                    )
+                rows += [f"WARNING: {name}: {warning}" for warning in loaded.probe.warnings]
+        return rows
+
+
+_GRAPH_ROWS = {"lowerdir": "LowerDir", "upperdir": "UpperDir", "workdir": "WorkDir"}
+
+
+def security_options(settings: Settings) -> list[str]:
+    """What confines containers here, as ``info`` lists it."""
+    found = []
+    if security.apparmor_enabled():
+        found.append("name=apparmor")
+    profile = settings.seccomp_profile or "builtin"
+    found.append(f"name=seccomp,profile={profile}")
+    if security.selinux_enabled():
+        found.append("name=selinux")
+    if settings.userns_remap:
+        found.append("name=userns")
+    if settings.default_cgroupns_mode == "private":
+        found.append("name=cgroupns")
+    return found
+
+
+def remove_empty_cgroups(parent: str) -> None:
+    """Remove the cgroup that containers lie below, in every hierarchy where none does."""
+    top = Path("/sys/fs/cgroup")
+    for place in (top, *(p for p in top.iterdir() if p.is_dir() and not p.is_symlink())):
+        path = place / parent.strip("/")
+        if path.is_dir() and path != place:
+            try:
+                os.rmdir(path)
+            except OSError:
+                # Not empty: somebody's containers, which may be another daemon's.
+                continue
