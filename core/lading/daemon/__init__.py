@@ -2,8 +2,8 @@
 
 Order matters: the spawner is started before this process has any thread; the data root is locked
 before anything of it is read; clients are answered only when what an earlier daemon left has been
-taken up. On SIGTERM and SIGINT the daemon ends and leaves the containers running; on SIGHUP it reads
-its configuration again.
+taken up. On SIGTERM and SIGINT the daemon ends and leaves the containers running; on SIGHUP it
+reads its configuration again.
 """
 
 from __future__ import annotations
@@ -134,7 +134,11 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.tlsverify and not settings.tlscacert:
         raise Invalid("--tlsverify needs --tlscacert, the authority of the clients' certificates")
     authority = Path(settings.tlscacert) if settings.tlsverify else None
-    return server_context(Path(settings.tlscert), Path(settings.tlskey), authority)
+    certificate, key = Path(settings.tlscert), Path(settings.tlskey)
+    try:
+        return server_context(certificate, key, client_authorities=authority)
+    except OSError as error:
+        raise Invalid(f'TLS certificate "{certificate}", key "{key}": {error}') from error
 
 
 def _reload(engine: Engine, given: flags.Flags) -> None:

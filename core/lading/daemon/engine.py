@@ -269,7 +269,13 @@ class Engine:
 
     def _warnings(self) -> list[str]:
         rows = []
-        for role in (self.isolations, self.filesystems, self.network_backends, self.registries):
+        roles: tuple[Backends[Any], ...] = (
+            self.isolations,
+            self.filesystems,
+            self.network_backends,
+            self.registries,
+        )
+        for role in roles:
             for name, failed in sorted(role.failed.items()):
                 rows.append(f'WARNING: {role.role} backend "{name}" failed: {failed.reason}')
             for name, loaded in sorted(role.loaded.items()):
