@@ -231,13 +231,14 @@ class Monitor:
     def wait(self, timeout: float | None = None) -> Exit:
         """Block until the container has ended; any number of threads may.
 
-        Raises TimeoutError, and Unavailable when the monitor was lost without a status.
+        Raises TimeoutError, and Unavailable when the monitor was lost without a status, or the
+        connection closed.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._exit or self._gone, timeout):
                 raise TimeoutError(f'container "{self.container}" has not ended')
         if self._exit is None:
-            raise Unavailable(f'the monitor of container "{self.container}" was lost')
+            raise Unavailable(f'the connection to the monitor of "{self.container}" was lost')
         return self._exit
 
     def on_event(self, callback: Callable[[MonitorEvent], None]) -> None:
@@ -338,11 +339,15 @@ class Monitor:
             return self._exec_exits[exec_id]
 
     def close(self) -> None:
-        """Give the connection up; the container goes on. A second call does nothing."""
+        """Give the connection up; the container goes on. A second call does nothing.
+
+        Whoever still waits for something gets Unavailable or Conflict.
+        """
         if self._connection.fileno() >= 0:
             dispatch.monitors.remove(self)
             self._receiver.close()
             self._connection.close()
+            self._release()
 
     def fileno(self) -> int:
         """The connection's descriptor."""
@@ -424,6 +429,9 @@ class Monitor:
             self._tell(MonitorEvent("exit", self.container, exit=status))
         elif self._exit is None:
             self._tell(MonitorEvent("lost", self.container))
+        self._release()
+
+    def _release(self) -> None:
         with self._changed:
             self._gone = True
             calls = list(self._calls.values())

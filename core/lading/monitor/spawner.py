@@ -85,7 +85,7 @@ def _assemble(spec: IsolationSpec, wrappers: Any, failed: dict[str, str]) -> Loa
 def _serve(control: socket.socket, backends: Backends) -> None:
     parent = os.getpid()
     while True:
-        kind, fds, _, _ = socket.recv_fds(control, 16, 1, socket.MSG_CMSG_CLOEXEC)
+        kind, fds = wire.receive(control, 16)
         if not kind:
             return
         connection = socket.socket(fileno=fds[0])

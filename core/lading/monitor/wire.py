@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ _HEADER = struct.Struct(">IB")
 #: What the kernel passes at most in one message (SCM_MAX_FD).
 MAX_DESCRIPTORS = 253
 _CHUNK = 16384
+_ANCILLARY = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
 
 
 def encode(message: Mapping[str, Any], descriptors: int = 0) -> bytes:
@@ -39,6 +41,19 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
         sock.sendall(memoryview(data)[sent:])
 
 
+def receive(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, Sequence[int]]:
+    """Receive once: bytes, and descriptors that no child inherits.
+
+    ``socket.recv_fds`` will not do: it ignores its flags.
+    """
+    fds = array("i")
+    data, ancillary, _, _ = sock.recvmsg(size, _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, fds
+
+
 class Receiver:
     """Takes messages off a socket, in blocking or non-blocking fashion."""
 
@@ -49,9 +64,7 @@ class Receiver:
 
     def read(self, flags: int = 0) -> bool:
         """Read once from the socket; False at its end. Raises BlockingIOError, OSError."""
-        data, fds, _, _ = socket.recv_fds(
-            self._sock, _CHUNK, MAX_DESCRIPTORS, flags | socket.MSG_CMSG_CLOEXEC
-        )
+        data, fds = receive(self._sock, _CHUNK, flags)
         self._fds.extend(fds)
         self._data += data
         return bool(data)
