@@ -22,6 +22,7 @@ not permitted``. A remedy goes into ``hint``, not into the message. System error
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 
@@ -138,7 +139,9 @@ def to_wire(error: BaseException) -> dict[str, object]:
             wire["errno"] = error.errno
         return wire
     if isinstance(error, OSError):
-        return {"kind": "os", "errno": error.errno or 0, "message": str(error)}
+        where = f' "{os.fsdecode(error.filename)}"' if error.filename else ""
+        reason = f"{error.strerror or error}{where}"
+        return {"kind": "os", "errno": error.errno or 0, "message": reason}
     return {"kind": "internal", "message": f"{type(error).__name__}: {error}"}
 
 

@@ -1,0 +1,50 @@
+"""OCI lifecycle hooks: programs that config.json wants run at points of a container's life."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from lading.errors import LadingError
+from lading.hooks.isolation import Container
+
+
+def run(
+    hooks: Mapping[str, Any], names: tuple[str, ...], container: Container, pid: int, status: str
+) -> None:
+    """Run the hooks of these points in order, the container's state on their standard input.
+
+    Raises LadingError, with what the hook printed, for one that fails or takes too long.
+    """
+    state = {
+        "ociVersion": "1.2.0",
+        "id": container.id,
+        "status": status,
+        "pid": pid,
+        "bundle": str(container.bundle),
+    }
+    for name in names:
+        for hook in hooks.get(name) or ():
+            _run(name, hook, json.dumps(state).encode())
+
+
+def _run(name: str, hook: Mapping[str, Any], state: bytes) -> None:
+    path = hook["path"]
+    environment = dict(row.partition("=")[::2] for row in hook.get("env") or ())
+    try:
+        done = subprocess.run(
+            list(hook.get("args") or [path]),
+            executable=path,
+            env=environment,
+            input=state,
+            capture_output=True,
+            timeout=hook.get("timeout"),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LadingError(f'{name} hook "{path}": {error}') from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        raise LadingError(f'{name} hook "{path}": exit code {done.returncode}: {said}')

@@ -1,0 +1,69 @@
+"""What this backend remembers of a container, so that calls after a daemon restart find it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lading.errors import NotFound
+from lading.hooks.isolation import Container
+from lading.linux.cgroups import Cgroup
+
+NAME = "native.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``start_time`` (clock ticks since boot, proc_pid_stat(5)) tells a pid from its reuse."""
+
+    pid: int
+    start_time: int
+    cgroup: str
+
+    @classmethod
+    def of(cls, pid: int, cgroup: str) -> State:
+        """The state of a process that exists now."""
+        return cls(pid, start_time(pid), cgroup)
+
+    def save(self, container: Container) -> None:
+        """Write it to the container's state directory."""
+        path = container.state / NAME
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.rename(path)
+
+    @classmethod
+    def load(cls, container: Container) -> State:
+        """Read it. Raises NotFound for a container that was not created."""
+        try:
+            return cls(**json.loads((container.state / NAME).read_bytes()))
+        except FileNotFoundError as error:
+            raise NotFound(f'container "{container.id}" was not created') from error
+
+    @property
+    def group(self) -> Cgroup:
+        """The container's control group."""
+        return Cgroup.at(self.cgroup)
+
+    def pidfd(self) -> int:
+        """A descriptor of the init. Raises NotFound when it has ended."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise NotFound("the init of the container has ended") from error
+        # Looked at after the descriptor holds it: before, the pid could have changed hands.
+        if start_time(self.pid) != self.start_time:
+            os.close(descriptor)
+            raise NotFound("the init of the container has ended")
+        return descriptor
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/<pid>/stat; 0 when there is no such process, or only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -1,0 +1,172 @@
+"""The backend object: the isolation contract in terms of one runtime binary's commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal as signals
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from lading.errors import LadingError, NotFound
+from lading.hooks import Context, Mount, Probe, hookimpl
+from lading.hooks.isolation import Container, Started, Stats, Stdio
+from lading.linux.cgroups import Cgroup
+from lading.linux.mounts import mount_recipe
+from lading.linux.namespaces import unshare_mounts
+from lading_isolation_oci.binary import Binary, read_pid
+
+#: Binaries whose name is not the backend's.
+USUAL_BINARIES = {"kata": "kata-runtime"}
+
+
+class Runtime:
+    """Isolation through an OCI runtime binary."""
+
+    spec_version: ClassVar[int] = 1
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks"}
+    )
+
+    def __init__(self, context: Context) -> None:
+        wanted = str(context.options.get("path", USUAL_BINARIES.get(context.name, context.name)))
+        self.name = context.name
+        self.wanted = wanted
+        arguments = tuple(str(a) for a in context.options.get("arguments", ()))
+        self.binary = Binary(shutil.which(wanted) or wanted, arguments)
+
+    @hookimpl
+    def probe(self) -> Probe:
+        """Usable when the binary exists and tells its version."""
+        if shutil.which(self.wanted) is None:
+            return Probe(
+                usable=False,
+                reason=f'the runtime binary "{self.wanted}" is not installed',
+                remedy=f"install the package that brings {self.wanted}, or set "
+                f"isolation.{self.name}.path in the configuration",
+            )
+        done = subprocess.run([self.binary.path, "--version"], capture_output=True, check=False)
+        lines = done.stdout.decode(errors="replace").splitlines()
+        if done.returncode != 0 or not lines:
+            return Probe(
+                usable=False,
+                reason=f'"{self.binary.path} --version" failed with exit code {done.returncode}',
+                remedy=f"reinstall {self.wanted}",
+            )
+        return Probe(
+            usable=True, version=lines[0].split()[-1], details={"binary": self.binary.path}
+        )
+
+    @hookimpl
+    def create(self, container: Container, rootfs: Sequence[Mount], stdio: Stdio) -> Started:
+        """``create``: the root is mounted where only the binary and its init see it."""
+        target = container.bundle / "rootfs"
+
+        def mount_root() -> None:
+            unshare_mounts()
+            mount_recipe(rootfs, target)
+
+        pid_file = container.state / "pid"
+        words = ("create", f"--bundle={container.bundle}", f"--pid-file={pid_file}", container.id)
+        try:
+            console = self.binary.launch(container, words, stdio, mount_root)
+        except Exception:
+            self.delete(container)
+            raise
+        pid = read_pid(pid_file)
+        return Started(pid, pid, console)
+
+    @hookimpl
+    def start(self, container: Container) -> None:
+        """``start``."""
+        self.binary.call(container, "start", container.id)
+
+    @hookimpl
+    def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
+        """``exec --detach``: the process becomes the monitor's child when the binary ends."""
+        stem = container.state / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
+        description, pid_file = stem.with_suffix(".json"), stem.with_suffix(".pid")
+        description.write_text(json.dumps(process))
+        words = (
+            "exec",
+            "--detach",
+            f"--process={description}",
+            f"--pid-file={pid_file}",
+            container.id,
+        )
+        try:
+            console = self.binary.launch(container, words, stdio)
+            pid = read_pid(pid_file)
+        finally:
+            description.unlink(missing_ok=True)
+            pid_file.unlink(missing_ok=True)
+        return Started(pid, pid, console)
+
+    @hookimpl
+    def signal(self, container: Container, signal: int, everyone: bool) -> None:
+        """Signal the init, or all processes of the cgroup; a frozen container is thawed to die."""
+        pids = self.processes(container=container) if everyone else [self._init(container)]
+        if not pids:
+            raise NotFound(f'container "{container.id}" has no process')
+        for pid in pids:
+            try:
+                os.kill(pid, signal)
+            except ProcessLookupError as error:
+                if not everyone:
+                    raise NotFound(f'the init of container "{container.id}" has ended') from error
+        if signal == signals.SIGKILL and self._status(container) == "paused":
+            self.resume(container=container)
+
+    @hookimpl
+    def pause(self, container: Container) -> None:
+        """``pause``."""
+        if self._status(container) != "paused":
+            self.binary.call(container, "pause", container.id)
+
+    @hookimpl
+    def resume(self, container: Container) -> None:
+        """``resume``."""
+        if self._status(container) == "paused":
+            self.binary.call(container, "resume", container.id)
+
+    @hookimpl
+    def update(self, container: Container, resources: Mapping[str, Any]) -> None:
+        """``update`` with the resources on standard input."""
+        document = json.dumps(resources).encode()
+        self.binary.call(container, "update", "--resources=-", container.id, stdin=document)
+
+    @hookimpl
+    def processes(self, container: Container) -> Sequence[int]:
+        """The pids in the container's cgroup."""
+        return self._cgroup(container).processes()
+
+    @hookimpl
+    def stats(self, container: Container) -> Stats:
+        """Read from the cgroup: quicker than the binary's ``events``, and the same everywhere."""
+        return self._cgroup(container).stats()
+
+    @hookimpl
+    def delete(self, container: Container) -> None:
+        """``delete --force``; what the binary does not know is gone already."""
+        try:
+            self.binary.call(container, "delete", "--force", container.id)
+        except (NotFound, FileNotFoundError):
+            pass
+
+    def _init(self, container: Container) -> int:
+        try:
+            return read_pid(container.state / "pid")
+        except (OSError, ValueError) as error:
+            raise NotFound(f'container "{container.id}" was not created') from error
+
+    def _cgroup(self, container: Container) -> Cgroup:
+        return Cgroup.of_process(self._init(container))
+
+    def _status(self, container: Container) -> str:
+        state = json.loads(self.binary.call(container, "state", container.id))
+        status = state.get("status")
+        if not isinstance(status, str):
+            raise LadingError(f"state of container {container.id}: no status in the answer")
+        return status
