@@ -354,7 +354,7 @@ def _user_mounts(inputs: Inputs) -> Iterator[Json]:
 def _image_mounts(inputs: Inputs, mount: MountPoint) -> Iterator[Json]:
     """A read-only image: its recipe, made at the destination instead of at the root."""
     for entry in inputs.images[mount.destination]:
-        where = posixpath.join(mount.destination, entry.target)
+        where = posixpath.join(mount.destination, entry.target).rstrip("/")
         yield _mount(where, entry.type, entry.source, [*entry.options, "rprivate"])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import health, modes, spec, tell, volumes
+from lading.containers import health, modes, network, spec, tell, volumes
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Health, State, Status
 from lading.containers.table import Live, Table
@@ -65,7 +65,7 @@ class Starter:
         (run / "state").mkdir(mode=0o700, parents=True)
         undo.callback(shutil.rmtree, run, ignore_errors=True)
         rootfs = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
-        sandbox = self._network(record, undo)
+        sandbox = network.connect(parts, self._table, record, undo)
         document = self._document(record, sandbox, undo)
         bundle = parts.bundle(record.id)
         (bundle / "config.json").write_bytes(msgspec.json.encode(document))
@@ -94,17 +94,10 @@ class Starter:
             for attachment in attachments:
                 os.close(attachment.descriptor)
 
-    def _network(self, record: Container, undo: ExitStack) -> Sandbox:
-        host = record.host_config
-        sandbox = self._parts.networks.allocate(record.id, ...)
-        undo.callback(self._parts.networks.release, record.id)
-        return sandbox
-
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:
         """The OCI config; on the way the host's side of all mounts is made ready."""
         parts = self._parts
         hostname = self._hostname(record)
-        self._write_files(record, sandbox, hostname)
         images = list(volumes.image_mounts(parts, record))
         return spec.build(
             spec.Inputs(
