@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lading.archive import Change, PathStat
-from lading.containers import filters, stats, streams, top
+from lading.containers import filters, stats, streams, tell, top
 from lading.containers.content import Content
 from lading.containers.control import Control
 from lading.containers.create import Creator
@@ -166,7 +166,7 @@ class Containers:
 
     def attach(self, ref: str, options: AttachOptions) -> Stream:
         """Reach its streams, also before it is started. Raises Conflict when paused."""
-        return streams.attach(self._table.find(ref), options)
+        return streams.attach(self._parts.events, self._table.find(ref), options)
 
     def resize(self, ref: str, rows: int, columns: int) -> None:
         """Set the size of its terminal. Raises Conflict when not running."""
@@ -174,6 +174,9 @@ class Containers:
         if live.monitor is None:
             raise Conflict(f"Container {live.id} is not running")
         live.monitor.resize(rows, columns)
+        tell.event(
+            self._parts.events, live.record, "resize", height=str(rows), width=str(columns)
+        )
 
     def exec_create(self, ref: str, config: ExecConfig) -> str:
         """Prepare a process in a running container and return its id. Raises Conflict."""
@@ -211,6 +214,7 @@ class Containers:
         record = self._running(ref)
         backend = self._parts.isolations.get(record.isolation).hook
         pids = backend.processes(container=self._parts.isolated(record.id))
+        tell.event(self._parts.events, record, "top")
         return top.processes(frozenset(pids), ps_args)
 
     def stats(self, ref: str, *, stream: bool, one_shot: bool = False) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
 from lading.containers.table import Live, Table
 from lading.containers.volumes import check_bind_source, fill, find_image, find_volume
-from lading.errors import Conflict, Invalid
+from lading.errors import Conflict, Invalid, NotFound
 from lading.hooks.filesystem import Filesystem
 from lading.images import Image
 from lading.model.docker import (
@@ -81,11 +81,20 @@ class Creator:
         return Created(record.id, warnings)
 
     def _filesystem(self, host: HostConfig) -> str:
-        return self._parts.filesystems.get(host.storage_opt.get(STORAGE_DRIVER_OPTION, "")).name
+        wanted = host.storage_opt.get(STORAGE_DRIVER_OPTION, "")
+        try:
+            return self._parts.filesystems.get(wanted).name
+        except NotFound as error:
+            raise Invalid(f"unknown storage driver: {wanted}", hint=error.hint) from error
 
     def _isolation(self, host: HostConfig) -> str:
         wanted = host.runtime or ("" if host.isolation == "default" else host.isolation)
-        return self._parts.isolations.get(wanted).name
+        try:
+            return self._parts.isolations.get(wanted).name
+        except NotFound as error:
+            raise Invalid(
+                f"unknown or invalid runtime name: {wanted}", hint=error.hint
+            ) from error
 
     def _settled(self, host: HostConfig) -> HostConfig:
         """The request with the defaults that hold from now on, so that ``inspect`` shows them."""

@@ -43,6 +43,8 @@ class Endings:
         self._execs = execs
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ending")
         self._closing = False
+        #: Set while the daemon starts: nothing is restarted before the networks stand.
+        self.deferring = False
 
     def watch(self, live: Live, monitor: Monitor) -> None:
         """See to the end of a container that has just been launched or found running."""
@@ -104,7 +106,7 @@ class Endings:
         self.clean(live)
         if monitor is not None:
             monitor.close()
-        if restarts and not self._closing:
+        if restarts and not (self._closing or self.deferring):
             self._schedule(live)
         elif removes:
             self._remover.remove(live, volumes=True)

@@ -38,6 +38,7 @@ class Reconciler:
 
     def run(self) -> None:
         """Make memory, metadata and host agree. Failures of one container do not stop the rest."""
+        self._endings.deferring = True
         for live in self._table:
             for mount in live.record.mounts:
                 if mount.type == "volume":
@@ -97,31 +98,31 @@ class Reconciler:
         exit = read_exit(run) if run.is_dir() else None
         with live.lock:
             record = live.record
-            active = record.state.running or record.state.status is Status.RESTARTING
-            rebooted = active and not run.is_dir()
             if record.state.running or (exit is not None and not _known(record.state, exit)):
                 self._endings.ended(live, exit or Exit(LOST, finished_at=now()))
-                return
-            if run.is_dir():
+            elif run.is_dir():
                 self._endings.clean(live)
-            if record.state.status is Status.RESTARTING or rebooted:
-                self._table.save_state(
-                    live, msgspec.structs.replace(record.state, status=Status.EXITED)
-                )
 
     def restart(self) -> None:
         """Start what its policy wants running and what does not run, once the rest is ready."""
+        self._endings.deferring = False
         for live in self._table:
             with live.lock:
-                status = live.record.state.status
-                if status is not Status.EXITED or live.restart is not None:
-                    continue
-                if not policy.restarts_at_boot(live.record):
+                if not self._wanted(live):
                     continue
                 try:
                     self._endings.start(live)
                 except LadingError as error:
                     log.warning('start container "%s" again: %s', live.id, error)
+
+    def _wanted(self, live: Live) -> bool:
+        """Whether it is to run, and neither runs nor has its restart scheduled."""
+        status = live.record.state.status
+        if live.restart is not None:
+            return False
+        if status is Status.RESTARTING:
+            return True
+        return status is Status.EXITED and policy.restarts_at_boot(live.record)
 
     def _sweep(self) -> None:
         parts = self._parts

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from lading.containers import tell
 from lading.containers.options import AttachOptions, LogOptions, Output
 from lading.containers.records import Status
 from lading.containers.table import Live, Pending
 from lading.errors import Conflict, Invalid, Unsupported
 from lading.monitor import AttachSpec, Follower, LogLine, read_logs
 from lading.store.clock import timestamp
+from lading.store.events import Events
 
 _serial = itertools.count(1)
 
@@ -47,8 +49,9 @@ def parse_detach_keys(text: str) -> bytes | None:
 class AttachStream:
     """The stream of ``attach``; see :class:`lading.containers.options.Stream`."""
 
-    def __init__(self, live: Live, options: AttachOptions) -> None:
+    def __init__(self, events: Events, live: Live, options: AttachOptions) -> None:
         self.tty = live.record.tty
+        self._events = events
         self._live = live
         self._options = options
         self._keys = parse_detach_keys(options.detach_keys)
@@ -66,6 +69,7 @@ class AttachStream:
 
     def _give(self, descriptor: int, head: bytes) -> None:
         options, live = self._options, self._live
+        tell.event(self._events, live.record, "attach")
         if options.logs:
             # Outside of the lock: a client that does not read must hold up nobody.
             write_all(descriptor, head)
@@ -109,7 +113,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def attach(live: Live, options: AttachOptions) -> AttachStream:
+def attach(events: Events, live: Live, options: AttachOptions) -> AttachStream:
     """Check and prepare. Raises Conflict as Docker words it."""
     record = live.record
     if record.state.status is Status.PAUSED:
@@ -118,7 +122,7 @@ def attach(live: Live, options: AttachOptions) -> AttachStream:
         raise Conflict(f"container {record.id} is restarting, wait until the container is running")
     if record.state.status is Status.REMOVING:
         raise Conflict(f"container {record.id} is being removed")
-    return AttachStream(live, options)
+    return AttachStream(events, live, options)
 
 
 def drop(live: Live) -> None:
