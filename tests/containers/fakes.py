@@ -20,6 +20,7 @@ from lading.hooks.filesystem import Kind, Snapshot, Usage
 from lading.hooks.isolation import Stats
 from lading.monitor import Exit, Launch, MonitorEvent
 from lading.monitor.launch import State
+from lading.networks import ContainerNetworks, EndpointState, Sandbox
 from lading.store.clock import now
 from lading.store.db import Database
 from lading.store.events import Events
@@ -193,11 +194,12 @@ class FakeNetworks:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args, **named: None
 
-    def allocate(self, container: str, *args: Any, **named: Any) -> Any:
-        self.connected.add(container)
-        return SimpleNamespace(
-            netns_path="/run/netns/n1", held=(), hosts="", resolv_conf="", environment=()
-        )
+    def allocate(self, container: Any, **named: Any) -> Sandbox:
+        self.connected.add(container.id)
+        return Sandbox(container.id, "/run/netns/n1", hosts="h\n", resolv_conf="r\n")
+
+    def of(self, container: Any) -> ContainerNetworks:
+        return ContainerNetworks((EndpointState("n1", "bridge"),))
 
     def release(self, container: str) -> None:
         self.connected.discard(container)

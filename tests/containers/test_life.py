@@ -73,9 +73,7 @@ def test_names_are_unique_and_errors_name_the_owner(containers: Containers) -> N
 
 def test_a_failed_create_leaves_nothing(containers: Containers, world: World) -> None:
     with pytest.raises(NotFound, match="No such image"):
-        containers.create(
-            "web", ContainerConfig(image="nope"), HostConfig(), NetworkingConfig()
-        )
+        containers.create("web", ContainerConfig(image="nope"), HostConfig(), NetworkingConfig())
     with pytest.raises(Invalid, match="volume name"):
         create(containers, "web", HostConfig(binds=["a/b:/c"]))
     assert world.filesystem.keys == {}
@@ -272,9 +270,7 @@ def test_update(containers: Containers, world: World) -> None:
 
 
 def test_volumes_of_a_container(containers: Containers, world: World) -> None:
-    made = create(
-        containers, host=HostConfig(binds=["data:/d:nocopy"]), volumes={"/anon": Empty()}
-    )
+    made = create(containers, host=HostConfig(binds=["data:/d:nocopy"]), volumes={"/anon": Empty()})
     mounts = {m.destination: m for m in containers.get(made).mounts}
     assert mounts["/d"].source == world.volumes.get("data").mountpoint
     anonymous = mounts["/anon"].name
@@ -293,7 +289,9 @@ def test_list_and_filters(containers: Containers, world: World) -> None:
 
     def listed(all: bool = False, **filters: list[str]) -> list[str]:
         names = {k.replace("_", "-"): v for k, v in filters.items()}
-        return [row.container.name for row in containers.list(ListOptions(all, filters=dict(names)))]
+        return [
+            row.container.name for row in containers.list(ListOptions(all, filters=dict(names)))
+        ]
 
     assert listed() == ["two"]
     assert listed(all=True) == ["two", "one"]
@@ -335,7 +333,9 @@ def test_what_ended_without_a_daemon_gets_its_true_exit_status(
     lost = create(containers, "lost")
     containers.start(lost)
     containers.close()
-    write_exit(world.root / "run" / "containers" / made, Exit(6, finished_at="2026-01-02T03:04:05Z"))
+    write_exit(
+        world.root / "run" / "containers" / made, Exit(6, finished_at="2026-01-02T03:04:05Z")
+    )
     again = Containers(world.parts())
     again.reconcile()
     state = again.get("web").state

@@ -37,7 +37,8 @@ def test_binds_and_volumes_are_told_apart_by_the_slash() -> None:
 
 
 @pytest.mark.parametrize(
-    "bind", ["", ":", "a:b:c:d", "/a:b", "data:rel", "/a:/", "/a:/b:xx", "/a:/b:ro,rw", "d:/b:rslave"]
+    "bind",
+    ["", ":", "a:b:c:d", "/a:b", "data:rel", "/a:/", "/a:/b:xx", "/a:/b:ro,rw", "d:/b:rslave"],
 )
 def test_bad_binds(bind: str) -> None:
     with pytest.raises(Invalid, match="invalid"):
@@ -160,7 +161,11 @@ def test_security_options() -> None:
         (ContainerConfig(stop_signal="NOPE"), HostConfig(), "Invalid signal: NOPE"),
         (ContainerConfig(healthcheck=HealthConfig(test=["CMD"], interval=5)), HostConfig(), "1ms"),
         (ContainerConfig(exposed_ports={"99999/tcp": Empty()}), HostConfig(), "invalid port"),
-        (ContainerConfig(), HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="x")]}), "x"),
+        (
+            ContainerConfig(),
+            HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="x")]}),
+            "x",
+        ),
         (ContainerConfig(), HostConfig(oom_score_adj=2000), "range for oom score adj"),
         (ContainerConfig(), HostConfig(pid_mode="other"), "invalid PID mode: other"),
         (ContainerConfig(), HostConfig(sysctls={"kernel.panic": "1"}), "not whitelisted"),
@@ -213,7 +218,8 @@ def test_generated_names_avoid_those_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+    ("text", "number"),
+    [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)],
 )
 def test_signals(text: str, number: int) -> None:
     assert signal_names.number(text) == number
@@ -323,7 +329,9 @@ def test_restart_delay_doubles_up_to_a_minute_and_starts_anew() -> None:
 
 def test_devices_of_the_host_are_looked_up() -> None:
     nodes, rules = devices.oci(HostConfig(devices=[DeviceMapping(path_on_host="/dev/null")]))
-    assert [(n["path"], n["type"], n["major"], n["minor"]) for n in nodes] == [("/dev/null", "c", 1, 3)]
+    assert [(n["path"], n["type"], n["major"], n["minor"]) for n in nodes] == [
+        ("/dev/null", "c", 1, 3)
+    ]
     assert rules[0] == {"allow": False, "access": "rwm"}
     with pytest.raises(Invalid, match="no such file or directory"):
         devices.oci(HostConfig(devices=[DeviceMapping(path_on_host="/dev/no-such")]))

@@ -99,7 +99,7 @@ def test_host_modes_leave_namespaces_out() -> None:
     host = HostConfig(
         pid_mode="host", ipc_mode="host", uts_mode="host", cgroupns_mode="host", network_mode="host"
     )
-    document = build(host, network="")
+    document = build(host, network=None)
     assert namespaces(document) == {"mount": ""}
     assert "hostname" not in document
     assert "net.ipv4.ping_group_range" not in document["linux"]["sysctl"]
@@ -172,7 +172,7 @@ def test_tmpfs_and_propagation() -> None:
 
 def test_id_mappings_give_a_user_namespace() -> None:
     maps = (IdMapping(0, 100000, 65536),)
-    document = build(network="", uid_map=maps, gid_map=maps)
+    document = build(network=None, uid_map=maps, gid_map=maps)
     assert "user" in namespaces(document)
     assert document["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 100000, "size": 65536}]
     sys = mount_at(document, "/sys")
@@ -202,7 +202,9 @@ def test_init_and_terminal() -> None:
 
 def test_seccomp_can_be_left_out_or_given() -> None:
     assert "seccomp" not in build(HostConfig(security_opt=["seccomp=unconfined"]))["linux"]
-    own = '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}'
+    own = (
+        '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}'
+    )
     profile = build(HostConfig(security_opt=[f"seccomp={own}"]))["linux"]["seccomp"]
     assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
     assert profile["syscalls"] == [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]
@@ -216,7 +218,11 @@ def test_seccomp_rules_follow_capabilities_and_machine() -> None:
         "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
         "syscalls": [
             {"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_BPF"]}},
-            {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+            {
+                "names": ["clone"],
+                "action": "SCMP_ACT_ALLOW",
+                "excludes": {"caps": ["CAP_SYS_ADMIN"]},
+            },
             {"names": ["x"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "99.0"}},
             {"names": ["y"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["mips"]}},
         ],

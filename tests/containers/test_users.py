@@ -23,7 +23,9 @@ GROUP = "root:x:0:\nweb:x:34:\nlogs:x:40:web,root\nops:x:41:web\n"
         ("1234:5678", ["logs", "99"], (1234, 5678, (40, 99), "/")),
     ],
 )
-def test_resolve(user: str, extra: list[str], wanted: tuple[int, int, tuple[int, ...], str]) -> None:
+def test_resolve(
+    user: str, extra: list[str], wanted: tuple[int, int, tuple[int, ...], str]
+) -> None:
     found = resolve(user, extra, PASSWD, GROUP)
     assert (found.uid, found.gid, found.groups, found.home) == wanted
 

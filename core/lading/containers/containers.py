@@ -17,6 +17,7 @@ from lading.containers.control import Control
 from lading.containers.create import Creator
 from lading.containers.ending import Endings
 from lading.containers.execs import Execs
+from lading.containers.network import Connector
 from lading.containers.options import (
     AttachOptions,
     CommitOptions,
@@ -44,7 +45,14 @@ from lading.containers.table import Live, Table
 from lading.containers.users import Users
 from lading.errors import Conflict, NotFound, Unsupported
 from lading.images import Image
-from lading.model.docker import ContainerConfig, ExecConfig, HostConfig, NetworkingConfig, Update
+from lading.model.docker import (
+    ContainerConfig,
+    EndpointSettings,
+    ExecConfig,
+    HostConfig,
+    NetworkingConfig,
+    Update,
+)
 
 
 class Containers:
@@ -57,6 +65,7 @@ class Containers:
         self._table = Table(parts.db)
         self._users = Users(parts)
         self._execs = Execs(parts, self._table, self._users)
+        self._connector = Connector(parts, self._table)
         starter = Starter(parts, self._table, self._users)
         remover = Remover(parts, self._table, self._execs)
         self._endings = Endings(parts, self._table, starter, remover, self._execs)
@@ -174,9 +183,7 @@ class Containers:
         if live.monitor is None:
             raise Conflict(f"Container {live.id} is not running")
         live.monitor.resize(rows, columns)
-        tell.event(
-            self._parts.events, live.record, "resize", height=str(rows), width=str(columns)
-        )
+        tell.event(self._parts.events, live.record, "resize", height=str(rows), width=str(columns))
 
     def exec_create(self, ref: str, config: ExecConfig) -> str:
         """Prepare a process in a running container and return its id. Raises Conflict."""
@@ -274,6 +281,14 @@ class Containers:
             if live.monitor is None:
                 self._creator.replace_host_config(live, host_config)
 
+    def connect(self, network: str, ref: str, settings: EndpointSettings) -> None:
+        """Join a network, whether it runs or not. Raises Conflict, Denied, NotFound."""
+        self._connector.connect(self._table.find(ref), network, settings)
+
+    def disconnect(self, network: str, ref: str, *, force: bool = False) -> None:
+        """Leave a network. Raises NotFound, Denied."""
+        self._connector.disconnect(self._table.find(ref), network, force=force)
+
     def users_of_image(self, image_id: str) -> Sequence[Container]:
         """The containers that were made from an image."""
         return [live.record for live in self._table if live.record.image == image_id]
@@ -303,6 +318,9 @@ class Containers:
                 if len(found) == options.limit:
                     break
         return found
+
+    def _networks_of(self, record: Container) -> Mapping[str, str]:
+        return {e.network_name: e.network_id for e in self._parts.networks.of(record).endpoints}
 
     def _reading(self, live: Live) -> dict[str, Any]:
         record = live.record

@@ -57,8 +57,6 @@ class Content:
 
     def export(self, record: Container) -> Iterator[bytes]:
         """The whole root as a tar stream."""
-        chunks = self._stream(
-            record, lambda root, out: self._parts.archives.export(root, out)
-        )
+        chunks = self._stream(record, lambda root, out: self._parts.archives.export(root, out))
         tell.event(self._parts.events, record, "export")
         return chunks

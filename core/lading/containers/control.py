@@ -98,6 +98,8 @@ class Control:
         record = live.record
         hook = self._hook(record)
         isolated = self._parts.isolated(record.id)
+        # Told first, so that it is always seen before the end that it brings about.
+        tell.event(self._parts.events, record, "kill", signal=str(number))
         try:
             hook.signal(container=isolated, signal=number, everyone=False)
             if record.state.status is Status.PAUSED:
@@ -105,7 +107,6 @@ class Control:
                 hook.resume(container=isolated)
         except NotFound:
             return
-        tell.event(self._parts.events, record, "kill", signal=str(number))
 
     def _hook(self, record: Container) -> Isolation:
         return self._parts.isolations.get(record.isolation).hook

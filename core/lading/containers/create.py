@@ -92,9 +92,7 @@ class Creator:
         try:
             return self._parts.isolations.get(wanted).name
         except NotFound as error:
-            raise Invalid(
-                f"unknown or invalid runtime name: {wanted}", hint=error.hint
-            ) from error
+            raise Invalid(f"unknown or invalid runtime name: {wanted}", hint=error.hint) from error
 
     def _settled(self, host: HostConfig) -> HostConfig:
         """The request with the defaults that hold from now on, so that ``inspect`` shows them."""

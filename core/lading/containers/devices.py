@@ -65,9 +65,7 @@ def oci(host: HostConfig) -> tuple[list[Json], list[Json]]:
     """OCI ``linux.devices`` and ``linux.resources.devices``. Raises Invalid, naming the device."""
     if host.privileged:
         nodes = list(_all_devices())
-        own = [
-            n for d in host.devices if d.path_on_host != d.path_in_container for n in _own(d)
-        ]
+        own = [n for d in host.devices if d.path_on_host != d.path_in_container for n in _own(d)]
         return [*nodes, *(node for node, _ in own)], [{"allow": True, "access": "rwm"}]
     nodes, rules = [], list(DEFAULT_RULES)
     for device in host.devices:

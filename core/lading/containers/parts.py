@@ -14,13 +14,13 @@ import msgspec
 from lading.archive import Archives
 from lading.backends import Backends
 from lading.config import Settings
-from lading.containers import resources, spec
+from lading.containers import modes, resources, spec
 from lading.containers.spec import IdMapping
 from lading.hooks import isolation
 from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
 from lading.images import Image, Images
-from lading.model.docker import ContainerConfig, convert
+from lading.model.docker import ContainerConfig, HostConfig, convert
 from lading.monitor import Spawner
 from lading.networks import Networks
 from lading.store.db import Database
@@ -99,6 +99,12 @@ class Parts:
             seccomp_profile=known.get(profile, profile),
             init=settings.init,
         )
+
+    def id_maps(self, host: HostConfig) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
+        """User and group maps of a container; empty when it has no user namespace."""
+        if modes.userns(host).host:
+            return (), ()
+        return self.uid_map, self.gid_map
 
     def owner(self) -> tuple[int, int]:
         """The host's uid and gid of root in a container."""

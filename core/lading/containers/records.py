@@ -6,9 +6,8 @@ are RFC 3339 texts with nanoseconds, as Docker's API has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -119,7 +118,6 @@ class Container(Record, frozen=True):
     state: State = State()
     mounts: tuple[MountPoint, ...] = ()
     networking: NetworkingConfig = NetworkingConfig()
-    networks: Mapping[str, Any] = {}
     restart_count: int = 0
     manually_stopped: bool = False
     has_run: bool = False

@@ -22,8 +22,8 @@ getdents64 getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inot
 lchown32 lgetxattr link linkat listxattr listxattrat llistxattr _llseek lremovexattr lseek
 lsetxattr lstat lstat64 memfd_create mkdir mkdirat mknod mknodat newfstatat _newselect open openat
 openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
-readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile sendfile64 setxattr setxattrat
-splice stat stat64 statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs tee
+readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile sendfile64 setxattr
+setxattrat splice stat stat64 statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs tee
 truncate truncate64 ugetrlimit umask unlink unlinkat utime utimensat utimensat_time64 utimes
 vmsplice write writev
 """

@@ -63,7 +63,7 @@ class Defaults:
 class Inputs:
     """What a config is made from.
 
-    ``network`` is the path of the network namespace, "" for the host's. ``joined`` maps ``pid`` and
+    ``network`` is the path of the network namespace, None for the host's, "" for a new one. ``joined`` maps ``pid`` and
     ``ipc`` to the namespace path of another container. ``sources`` gives the path on the host for
     the destination of each bind and volume, ``images`` the recipe of each image mount. ``shm`` is
     the directory of a shareable /dev/shm. ``links`` are environment rows.
@@ -72,7 +72,7 @@ class Inputs:
     container: Container
     user: User
     hostname: str
-    network: str
+    network: str | None
     defaults: Defaults = Defaults()
     joined: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -209,8 +209,8 @@ def _seccomp(inputs: Inputs, options: security.SecurityOptions) -> Json | None:
 def _namespaces(inputs: Inputs) -> Iterator[Json]:
     host = inputs.host
     yield {"type": "mount"}
-    if inputs.network:
-        yield {"type": "network", "path": inputs.network}
+    if inputs.network is not None:
+        yield {"type": "network", **({"path": inputs.network} if inputs.network else {})}
     for kind, mode in (
         ("pid", modes.pid(host)),
         ("ipc", modes.ipc(host, inputs.defaults.ipc_mode)),
@@ -230,7 +230,7 @@ def sysctls(inputs: Inputs) -> dict[str, str]:
     host = inputs.host
     check_sysctls(host, inputs.defaults.ipc_mode)
     found = dict(host.sysctls)
-    own_network = inputs.network and not modes.network_container(host)
+    own_network = inputs.network is not None and not modes.network_container(host)
     if own_network and not inputs.remapped:
         # So that users other than root can ping, and listen on ports below 1024.
         found.setdefault("net.ipv4.ping_group_range", "0 2147483647")
@@ -295,7 +295,7 @@ def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterat
     yield _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"])
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
     yield _mount("/dev/pts", "devpts", "devpts", pts)
-    if inputs.remapped and not inputs.network:
+    if inputs.remapped and inputs.network is None:
         # sysfs needs a network namespace that the user namespace owns.
         yield _mount("/sys", "bind", "/sys", ["rbind", "nosuid", "noexec", "nodev", "ro"])
     else:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import health, modes, network, spec, tell, volumes
+from lading.containers import health, modes, spec, tell, volumes
+from lading.containers.network import Connector, write_files
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Health, State, Status
 from lading.containers.table import Live, Table
@@ -37,6 +38,7 @@ class Starter:
         self._parts = parts
         self._table = table
         self._users = users
+        self._connector = Connector(parts, table)
 
     def launch(self, live: Live) -> Monitor:
         """Run the container's program; when it raises, everything is as before but the state.
@@ -65,7 +67,7 @@ class Starter:
         (run / "state").mkdir(mode=0o700, parents=True)
         undo.callback(shutil.rmtree, run, ignore_errors=True)
         rootfs = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
-        sandbox = network.connect(parts, self._table, record, undo)
+        sandbox = self._connector.allocate(record, undo)
         document = self._document(record, sandbox, undo)
         bundle = parts.bundle(record.id)
         (bundle / "config.json").write_bytes(msgspec.json.encode(document))
@@ -74,7 +76,7 @@ class Starter:
         fds = {f"hold-{n}": fd for n, fd in enumerate(sandbox.held)}
         fds |= {a.spec.fd: a.descriptor for a in attachments}
         try:
-            return parts.spawner.monitor(
+            monitor = parts.spawner.monitor(
                 Launch(
                     record.id,
                     record.isolation,
@@ -87,31 +89,41 @@ class Starter:
                     log=log_config(record),
                     console_size=console_size(record),
                     attach=tuple(a.spec for a in attachments),
+                    start=not sandbox.deferred,
                 ),
                 fds,
             )
         finally:
             for attachment in attachments:
                 os.close(attachment.descriptor)
+        if sandbox.deferred:
+            # Its network namespace belongs to its user namespace, and exists only now.
+            parts.networks.attach(record.id, f"/proc/{monitor.pid}/ns/net")
+            monitor.start()
+        return monitor
 
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:
         """The OCI config; on the way the host's side of all mounts is made ready."""
         parts = self._parts
         hostname = self._hostname(record)
+        write_files(record, sandbox, hostname if sandbox.hosts else "")
+        record = self._connector.shared_files(record)
+        uid_map, gid_map = parts.id_maps(record.host_config)
         images = list(volumes.image_mounts(parts, record))
         return spec.build(
             spec.Inputs(
                 container=record,
                 user=self._users.of(record),
                 hostname=hostname,
-                network=sandbox.netns_path or "",
+                network="" if sandbox.deferred else sandbox.netns_path,
                 defaults=parts.defaults,
                 joined=self._joined(record),
                 sources=volumes.sources(parts, record, undo),
                 images={mount.destination: recipe for mount, recipe in images},
                 shm=self._shm(record, undo),
-                uid_map=() if modes.userns(record.host_config).host else parts.uid_map,
-                gid_map=() if modes.userns(record.host_config).host else parts.gid_map,
+                links=sandbox.environment,
+                uid_map=uid_map,
+                gid_map=gid_map,
             )
         )
 
