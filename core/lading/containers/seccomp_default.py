@@ -18,14 +18,14 @@ access chdir chmod chown chown32 close close_range copy_file_range creat dup dup
 faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown
 fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat
 fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futimesat getcwd getdents
-getdents64 getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch lchown
-lchown32 lgetxattr link linkat listxattr listxattrat llistxattr _llseek lremovexattr lseek
+getdents64 getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
+lchown lchown32 lgetxattr link linkat listxattr listxattrat llistxattr _llseek lremovexattr lseek
 lsetxattr lstat lstat64 memfd_create mkdir mkdirat mknod mknodat newfstatat _newselect open openat
 openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
-readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile sendfile64 setxattr
-setxattrat splice stat stat64 statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs tee
-truncate truncate64 ugetrlimit umask unlink unlinkat utime utimensat utimensat_time64 utimes
-vmsplice write writev
+readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile sendfile64
+setxattr setxattrat splice stat stat64 statfs statfs64 statx symlink symlinkat sync
+sync_file_range syncfs tee truncate truncate64 ugetrlimit umask unlink unlinkat utime utimensat
+utimensat_time64 utimes vmsplice write writev
 """
 _PROCESSES = """
 alarm arch_prctl capget capset execve execveat exit exit_group fork getegid getegid32 geteuid

@@ -1,0 +1,192 @@
+"""The engine's face of archives: each method runs one task and waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import LayerDirectory, Whiteouts
+from lading.monitor import Spawner, Task
+
+TASKS = "lading.archive.tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host directory or file that a stopped container's root shows at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root to work on: that of a running process ``pid``, or else a recipe with binds."""
+
+    mounts: Sequence[Mount] = ()
+    binds: Sequence[Bind] = ()
+    pid: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """The members as JSON."""
+        return {
+            "rootfs": [[m.type, m.source, list(m.options), m.target] for m in self.mounts],
+            "binds": [[b.source, b.target, b.read_only] for b in self.binds],
+            "pid": self.pid,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of ``diff``: absolute ``path``, ``kind`` 0 modified, 1 added, 2 deleted."""
+
+    path: str
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """What a path is: its last component, size in bytes, Go's ``os.FileMode``, RFC 3339 time."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: str
+    link_target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An unpacked layer: digest of the uncompressed tar, sum of file sizes, number of entries."""
+
+    diff_id: str
+    size: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A written tar: its digest, length in bytes, and number of entries."""
+
+    digest: str
+    size: int
+    entries: int
+
+
+class Archives:
+    """Runs archive tasks; thread safe."""
+
+    def __init__(self, spawner: Spawner) -> None:
+        self._spawner = spawner
+
+    def _run(self, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+        task = self.task(name, args, fds)
+        try:
+            return task.wait()
+        finally:
+            task.close()
+
+    def task(self, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Task:
+        """Start a task of this package without waiting for it."""
+        return self._spawner.task(f"{TASKS}:{name}", args, fds)
+
+    def apply(self, root: Root, stream: int, *, alone: bool = False) -> Applied:
+        """Unpack a layer, compressed or not, read from the descriptor ``stream``.
+
+        ``root`` shows the parent layers, so whiteouts are carried out. ``alone``: it has none, so
+        whiteouts mean nothing. Raises Invalid for a bad archive, OSError.
+        """
+        args = {**root.to_wire(), "alone": alone}
+        return Applied(**self._run("apply", args, [stream]))
+
+    def apply_directory(
+        self, layer: LayerDirectory, stream: int, *, parent: bool
+    ) -> Applied | None:
+        """Unpack a layer straight into a layer directory.
+
+        ``parent``: the layer has one. Returns None when it cannot be done without seeing the
+        parent; the directory's content is then undefined.
+        """
+        args = {
+            "directory": str(layer.path),
+            "whiteouts": layer.whiteouts.value,
+            "alone": parent,
+        }
+        found = self._run("apply_directory", args, [stream])
+        return None if found is None else Applied(**found)
+
+    def digest(self, stream: int) -> Applied:
+        """Only read a layer: its digest, and the sum of its files' sizes. Raises Invalid."""
+        return Applied(**self._run("digest", {}, [stream]))
+
+    def changes(
+        self, lower: Sequence[Mount], upper: Sequence[Mount], layer: LayerDirectory | None = None
+    ) -> list[Change]:
+        """What a snapshot (``upper``) changes against its parent (``lower``).
+
+        With ``layer``, the directory that holds just the changes, only that is walked.
+        """
+        rows = self._run("changes", _pair(lower, upper, layer))
+        return [Change(path, kind) for path, kind in rows]
+
+    def diff(
+        self,
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        out: int,
+        layer: LayerDirectory | None = None,
+    ) -> Packed:
+        """Write the changes as an OCI layer, uncompressed, to the descriptor ``out``."""
+        return Packed(**self._run("diff", _pair(lower, upper, layer), [out]))
+
+    def export(self, root: Root, out: int) -> Packed:
+        """Write the whole tree."""
+        return Packed(**self._run("export", root.to_wire(), [out]))
+
+    def stat(self, root: Root, path: str) -> PathStat:
+        """Look at a path; its last component is not followed. Raises NotFound."""
+        return PathStat(**self._run("stat_path", {**root.to_wire(), "path": path}))
+
+    def copy_out(self, root: Root, path: str, out: int) -> PathStat:
+        """Write a path, a directory with all that is in it, named by its last component."""
+        return PathStat(**self._run("copy_out", {**root.to_wire(), "path": path}, [out]))
+
+    def copy_in(
+        self,
+        root: Root,
+        path: str,
+        stream: int,
+        *,
+        keep_kinds: bool = False,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """Unpack a tar, compressed or not, into the directory ``path``.
+
+        ``keep_kinds``: no file replaces a directory or the reverse. ``owner`` overrides that of
+        the entries. Raises NotFound, Invalid (not a directory), Denied (mounted read-only).
+        """
+        args = {
+            **root.to_wire(),
+            "path": path,
+            "keep_kinds": keep_kinds,
+            "owner": list(owner) if owner else None,
+        }
+        self._run("copy_in", args, [stream])
+
+    def touch_init(self, root: Root) -> None:
+        """Make the mount points that an engine needs in a root: see ``lading.images``."""
+        self._run("touch_init", root.to_wire())
+
+
+def _pair(
+    lower: Sequence[Mount], upper: Sequence[Mount], layer: LayerDirectory | None
+) -> dict[str, Any]:
+    return {
+        "lower": Root(lower).to_wire()["rootfs"],
+        "upper": Root(upper).to_wire()["rootfs"],
+        "layer": None if layer is None else str(layer.path),
+        "whiteouts": (layer.whiteouts if layer else Whiteouts.OVERLAY).value,
+    }

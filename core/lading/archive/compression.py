@@ -1,0 +1,158 @@
+"""Compressed streams told by their first bytes, and read with bounded memory.
+
+gzip (RFC 1952, by ISA-L), zstd (RFC 8878), bzip2, xz, or none. A stream of several members reads as
+one, as gunzip has it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from typing import IO, Any, Protocol, cast
+
+from lading.errors import Invalid
+
+CHUNK = 1 << 20
+
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+)
+#: The longest of them.
+SNIFF = 6
+
+
+class Source(Protocol):
+    """Where bytes come from: at most ``size`` at a time, none at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read some bytes; b"" only at the end."""
+        ...
+
+
+class Descriptor:
+    """A :class:`Source` over a file descriptor, which it does not own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        """One read(2)."""
+        return os.read(self._descriptor, size)
+
+
+class Pushback:
+    """A :class:`Source` with some bytes put back in front."""
+
+    def __init__(self, first: bytes, rest: Source) -> None:
+        self._first, self._rest = first, rest
+
+    def read(self, size: int) -> bytes:
+        """The bytes put back, then the rest."""
+        if self._first:
+            part, self._first = self._first[:size], self._first[size:]
+            return part
+        return self._rest.read(size)
+
+
+def sniff(first: bytes) -> str:
+    """The compression that a stream starting with these bytes has; "" for none."""
+    for magic, name in _MAGIC:
+        if first.startswith(magic):
+            return name
+    return ""
+
+
+def opened(source: Source) -> tuple[Source, str]:
+    """The uncompressed stream, and what it was compressed with."""
+    first = b""
+    while len(first) < SNIFF and (part := source.read(SNIFF - len(first))):
+        first += part
+    name = sniff(first)
+    whole = Pushback(first, source)
+    return (_READERS[name](whole) if name else whole), name
+
+
+class _Members:
+    """Decompressor objects of zlib's kind, one after the other, over a source."""
+
+    def __init__(
+        self, source: Source, make: Callable[[], Any], errors: tuple[type[Exception], ...]
+    ) -> None:
+        self._source, self._make, self._errors = source, make, errors
+        self._object = make()
+        self._pending = b""
+        self._between = False
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` uncompressed bytes."""
+        try:
+            while not self._ended:
+                part = self._step(size)
+                if part:
+                    return part
+        except self._errors as error:
+            raise Invalid(f"damaged compressed stream: {error}") from error
+        return b""
+
+    def _step(self, size: int) -> bytes:
+        if self._object.eof:
+            return self._next_member()
+        if not self._pending and getattr(self._object, "needs_input", True):
+            self._pending = self._source.read(CHUNK)
+            if not self._pending:
+                raise Invalid("compressed stream ends too early")
+        out: bytes = self._object.decompress(self._pending, size)
+        # zlib gives back what it did not take; bz2 and lzma keep it.
+        self._pending = getattr(self._object, "unconsumed_tail", b"")
+        return out
+
+    def _next_member(self) -> bytes:
+        rest = self._object.unused_data or self._source.read(CHUNK)
+        rest = rest.lstrip(b"\0") if rest else rest
+        if not rest or not sniff(rest):
+            # Padding, or something that is no further member: gunzip ignores it as well.
+            self._ended = True
+            return b""
+        self._object, self._pending = self._make(), rest
+        return b""
+
+
+def _gzip(source: Source) -> Source:
+    from isal import isal_zlib  # with the first gzip stream only: most tasks see none
+
+    # isal's error is zlib's own class.
+    return _Members(source, lambda: isal_zlib.decompressobj(wbits=31), (zlib.error,))
+
+
+def _zstd(source: Source) -> Source:
+    import zstandard
+
+    class Reader:
+        def __init__(self) -> None:
+            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+            self.stream = decompressor.stream_reader(
+                cast(IO[bytes], source), CHUNK, read_across_frames=True
+            )
+
+        def read(self, size: int) -> bytes:
+            try:
+                return self.stream.read(size)
+            except zstandard.ZstdError as error:
+                raise Invalid(f"damaged compressed stream: {error}") from error
+
+    return Reader()
+
+
+_READERS: dict[str, Callable[[Source], Source]] = {
+    "gzip": _gzip,
+    "zstd": _zstd,
+    "bzip2": lambda source: _Members(source, bz2.BZ2Decompressor, (OSError, ValueError)),
+    "xz": lambda source: _Members(source, lzma.LZMADecompressor, (lzma.LZMAError,)),
+}

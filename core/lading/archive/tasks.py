@@ -1,0 +1,310 @@
+"""What the archive tasks do, each in a forked process with a mount namespace of its own.
+
+A task function gets JSON arguments and descriptors, and returns JSON. Before a name from an archive,
+an image or a user is touched, the process is changed into the root that it belongs to; after that
+nothing is imported and no user database is read, since such files would be the container's.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import posixpath
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lading.archive import compression, differ, pack
+from lading.archive.reader import Reader
+from lading.archive.unpack import NeedsParent, Options, Unpacker
+from lading.errors import Denied, Invalid, NotFound
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import Whiteouts
+from lading.linux import mounts, paths
+
+Args = Mapping[str, Any]
+Json = dict[str, Any]
+
+#: Go's os.FileMode bits (io/fs), which the API's ``mode`` has.
+_GO_BITS = (
+    (stat.S_ISUID, 1 << 23),
+    (stat.S_ISGID, 1 << 22),
+    (stat.S_ISVTX, 1 << 20),
+)
+_GO_KINDS = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+}
+
+#: What an engine mounts over in every root: (path, kind or link target).
+_INIT = (
+    ("dev/pts", "directory"), ("dev/shm", "directory"), ("dev/console", "file"),
+    ("proc", "directory"), ("sys", "directory"), ("etc/hosts", "file"),
+    ("etc/hostname", "file"), ("etc/resolv.conf", "file"), (".dockerenv", "file"),
+    ("etc/mtab", "/proc/mounts"),
+)  # fmt: skip
+
+
+def apply(args: Args, fds: Sequence[int]) -> Json:
+    """Unpack a layer on the mounted root."""
+    source, digest = _opened(fds[0])
+    _enter(args)
+    unpacker = Unpacker(Options())
+    return _unpack(unpacker, Reader(source, digest), digest)
+
+
+def apply_directory(args: Args, fds: Sequence[int]) -> Json | None:
+    """Unpack a layer into a layer directory; None when its parent has to be seen."""
+    source, digest = _opened(fds[0])
+    os.chdir(args["directory"])
+    os.chroot(".")
+    options = Options(whiteouts=Whiteouts(args["whiteouts"]), alone=args["alone"])
+    try:
+        return _unpack(Unpacker(options), Reader(source, digest), digest)
+    except NeedsParent:
+        return None
+
+
+def digest(args: Args, fds: Sequence[int]) -> Json:
+    """Read a layer to its end."""
+    source, total = _opened(fds[0])
+    reader = Reader(source, total)
+    size = entries = 0
+    for entry in reader:
+        size += entry.real_size
+        entries += 1
+    reader.drain()
+    return {"diff_id": f"sha256:{total.hexdigest()}", "size": size, "entries": entries}
+
+
+def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
+    """List differences."""
+    lower, upper = _both(args)
+    return [
+        ["/" + os.fsdecode(d.path), d.kind]
+        for d in sorted(_differences(args, lower, upper), key=lambda d: d.path)
+    ]
+
+
+def diff(args: Args, fds: Sequence[int]) -> Json:
+    """Write differences as a layer."""
+    lower, upper = _both(args)
+    digest = hashlib.sha256()
+    writer = pack.Writer(fds[0], digest)
+    found = _differences(args, lower, upper)
+    where = os.fsencode(args["layer"]) if args["layer"] else upper
+    entries = 0
+
+    def counted() -> Iterator[differ.Difference]:
+        nonlocal entries
+        for difference in found:
+            entries += 1
+            yield difference
+
+    differ.write_layer(writer, where, counted())
+    writer.close()
+    return {"digest": f"sha256:{digest.hexdigest()}", "size": writer.total, "entries": entries}
+
+
+def export(args: Args, fds: Sequence[int]) -> Json:
+    """Write the whole tree."""
+    _enter(args)
+    writer = pack.Writer(fds[0])
+    entries = 0
+    for relative, status in pack.walk(b"."):
+        writer.add_path(b"./" + relative, relative, status)
+        entries += 1
+    writer.close()
+    return {"digest": "", "size": writer.total, "entries": entries}
+
+
+def stat_path(args: Args, fds: Sequence[int]) -> Json:
+    """Look at a path."""
+    _enter(args)
+    return _describe(args["path"])[0]
+
+
+def copy_out(args: Args, fds: Sequence[int]) -> Json:
+    """Write a path and what is below it."""
+    _enter(args)
+    found, place = _describe(args["path"])
+    name = os.fsencode(found["name"]) if found["name"] != "/" else b""
+    writer = pack.Writer(fds[0])
+    writer.add_path(place, name)
+    if stat.S_ISDIR(os.lstat(place).st_mode):
+        for relative, status in pack.walk(place):
+            writer.add_path(place + b"/" + relative, posixpath.join(name, relative), status)
+    writer.close()
+    return found
+
+
+def copy_in(args: Args, fds: Sequence[int]) -> None:
+    """Unpack into a directory."""
+    source, _ = _opened(fds[0])
+    _enter(args)
+    try:
+        os.chdir(args["path"])
+    except FileNotFoundError as error:
+        raise NotFound(f"Could not find the file {args['path']} in container") from error
+    except NotADirectoryError as error:
+        raise Invalid("extraction point is not a directory") from error
+    if os.statvfs(".").f_flag & os.ST_RDONLY:
+        raise Denied("container rootfs is marked read-only")
+    owner = args["owner"]
+    options = Options(
+        plain=True,
+        keep_directories=args["keep_kinds"],
+        owner=(owner[0], owner[1]) if owner else None,
+    )
+    try:
+        Unpacker(options).run(Reader(source))
+    except FileExistsError as error:
+        raise Invalid(f"cannot overwrite: {error.strerror}: {error.filename!r}") from error
+
+
+def touch_init(args: Args, fds: Sequence[int]) -> None:
+    """Make mount points, where the image has nothing at their place."""
+    os.umask(0)
+    _enter(args)
+    with paths.opened_root("/") as root:
+        for path, kind in _INIT:
+            if kind == "directory":
+                os.close(paths.make_directories(root, path))
+            elif kind == "file":
+                os.close(paths.make_file(root, path, 0o755))
+            else:
+                parent, name = paths.open_parent(root, path, make=True)
+                try:
+                    os.symlink(kind, name, dir_fd=parent)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.close(parent)
+
+
+def _opened(descriptor: int) -> tuple[compression.Source, Any]:
+    source, _ = compression.opened(compression.Descriptor(descriptor))
+    return source, hashlib.sha256()
+
+
+def _unpack(unpacker: Unpacker, reader: Reader, digest: Any) -> Json:
+    unpacker.run(reader)
+    return {
+        "diff_id": f"sha256:{digest.hexdigest()}",
+        "size": unpacker.size,
+        "entries": unpacker.entries,
+    }
+
+
+def _recipe(rows: Sequence[Any]) -> list[Mount]:
+    return [Mount(kind, source, tuple(options), to) for kind, source, options, to in rows]
+
+
+def _enter(args: Args) -> None:
+    """Change into the root that the arguments describe, and make it this process's root."""
+    if args["pid"]:
+        os.chdir(f"/proc/{args['pid']}/root")
+    else:
+        # The directory is covered at once, and vanishes with the task's mount namespace.
+        top = _mount_point()
+        mounts.mount_recipe(_recipe(args["rootfs"]), top)
+        binds = args["binds"]
+        with paths.opened_root(top) as root:
+            for source, target, read_only in binds:
+                _bind(root, source, target, read_only=read_only)
+        os.chdir(top)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
+    if os.path.isdir(source):
+        place = paths.make_directories(root, target)
+    else:
+        place = paths.make_file(root, target)
+    try:
+        options = ("rbind", "ro") if read_only else ("rbind",)
+        mounts.mount_one(Mount("bind", source, options), place)
+    finally:
+        os.close(place)
+
+
+def _mount_point() -> str:
+    """A directory to mount on, in a tmpfs that only this task's mount namespace has."""
+    top = tempfile.gettempdir()
+    mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
+    return tempfile.mkdtemp(dir=top)
+
+
+def _both(args: Args) -> tuple[bytes, bytes]:
+    top = _mount_point()
+    found = []
+    for name in ("lower", "upper"):
+        place = os.path.join(top, name)
+        os.mkdir(place)
+        recipe = _recipe(args[name])
+        if recipe:
+            mounts.mount_recipe(recipe, place)
+        found.append(os.fsencode(place))
+    return found[0], found[1]
+
+
+def _differences(args: Args, lower: bytes, upper: bytes) -> Iterator[differ.Difference]:
+    if args["layer"]:
+        form = Whiteouts(args["whiteouts"])
+        return differ.in_layer(os.fsencode(args["layer"]), form, lower if args["lower"] else b"")
+    return differ.compare(lower, upper)
+
+
+def _describe(path: str) -> tuple[Json, bytes]:
+    """A path's description, and the path without links above its last component."""
+    absolute = posixpath.normpath("/" + path)
+    name = posixpath.basename(absolute) or "/"
+    place = os.fsencode(absolute)
+    # A trailing slash or dot asks for what a link leads to.
+    follow = path.endswith(("/", "/."))
+    try:
+        status = os.stat(place) if follow else os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"Could not find the file {path} in container") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Invalid(f"too many symbolic links: {path}") from error
+        raise
+    if follow and not stat.S_ISDIR(status.st_mode):
+        raise Invalid(f"not a directory: {path}")
+    target = ""
+    if follow:
+        place = os.path.realpath(place)
+    elif stat.S_ISLNK(status.st_mode):
+        target = posixpath.normpath(
+            posixpath.join(posixpath.dirname(absolute), os.readlink(absolute))
+        )
+    return {
+        "name": name,
+        "size": status.st_size,
+        "mode": _go_mode(status.st_mode),
+        "mtime": _rfc3339(status.st_mtime_ns),
+        "link_target": target,
+    }, place
+
+
+def _go_mode(mode: int) -> int:
+    found = stat.S_IMODE(mode) & 0o777 | _GO_KINDS.get(stat.S_IFMT(mode), 0)
+    for bit, go_bit in _GO_BITS:
+        if mode & bit:
+            found |= go_bit
+    return found
+
+
+def _rfc3339(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
