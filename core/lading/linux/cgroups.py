@@ -2,7 +2,7 @@
 
 A :class:`Cgroup` is one group in every hierarchy that the host has mounted: eight directories on a
 version 1 host, one on version 2 (cgroups(7)). On a *hybrid* host the controllers are in version 1
-hierarchies and an empty version 2 one is mounted beside them; it still freezes and kills.
+hierarchies and an empty version 2 one is mounted beside them; it is left alone.
 """
 
 from __future__ import annotations
@@ -89,8 +89,17 @@ class Cgroup:
         name = path.strip("/")
         if ".." in name.split("/"):
             raise OSError(errno.EINVAL, "a cgroup path must not contain ..", path)
-        found = (where or hierarchies()).mounts
-        return cls({key: f"{top}/{name}" for key, top in found.items()})
+        chosen = where or hierarchies()
+        # Moving a process into a version 2 group waits for an RCU grace period, some 10 ms. On a
+        # hybrid host that hierarchy has no controllers, so it would be for nothing.
+        hybrid = chosen.mode == "hybrid"
+        return cls(
+            {
+                key: f"{top}/{name}"
+                for key, top in chosen.mounts.items()
+                if not (hybrid and key == UNIFIED)
+            }
+        )
 
     @classmethod
     def of_process(cls, pid: int) -> Cgroup:

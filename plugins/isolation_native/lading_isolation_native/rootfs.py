@@ -119,7 +119,7 @@ def _mount_cgroups(
     try:
         for key, mounted in tops.items():
             name = os.path.basename(mounted)
-            if mounted not in done:
+            if mounted not in done and key in group.directories:
                 done.add(mounted)
                 here = _made(top, name)
                 source = group.directories[key]
