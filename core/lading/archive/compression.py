@@ -9,7 +9,6 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-import zlib
 from collections.abc import Callable
 from typing import IO, Any, Protocol, cast
 
@@ -127,8 +126,9 @@ class _Members:
 def _gzip(source: Source) -> Source:
     from isal import isal_zlib  # with the first gzip stream only: most tasks see none
 
-    # isal's error is zlib's own class.
-    return _Members(source, lambda: isal_zlib.decompressobj(wbits=31), (zlib.error,))
+    return _Members(
+        source, lambda: isal_zlib.decompressobj(wbits=31), (isal_zlib.error, ValueError)
+    )
 
 
 def _zstd(source: Source) -> Source:

@@ -1,8 +1,8 @@
 """What the archive tasks do, each in a forked process with a mount namespace of its own.
 
-A task function gets JSON arguments and descriptors, and returns JSON. Before a name from an archive,
-an image or a user is touched, the process is changed into the root that it belongs to; after that
-nothing is imported and no user database is read, since such files would be the container's.
+A task function gets JSON arguments and descriptors, and returns JSON. Before a name from an
+archive, an image or a user is touched, the process is changed into the root that it belongs to;
+after that nothing is imported and no user database is read: such files would be the container's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lading.archive.unpack import NeedsParent, Options, Unpacker
 from lading.errors import Denied, Invalid, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Whiteouts
-from lading.linux import mounts, paths
+from lading.linux import mounts, paths, syscalls
 
 Args = Mapping[str, Any]
 Json = dict[str, Any]
@@ -212,16 +212,27 @@ def _enter(args: Args) -> None:
     if args["pid"]:
         os.chdir(f"/proc/{args['pid']}/root")
     else:
-        # The directory is covered at once, and vanishes with the task's mount namespace.
-        top = _mount_point()
-        mounts.mount_recipe(_recipe(args["rootfs"]), top)
-        binds = args["binds"]
-        with paths.opened_root(top) as root:
-            for source, target, read_only in binds:
-                _bind(root, source, target, read_only=read_only)
-        os.chdir(top)
+        top = tempfile.mkdtemp(prefix="lading-root-")
+        try:
+            mounts.mount_recipe(_recipe(args["rootfs"]), top)
+            with paths.opened_root(top) as root:
+                for source, target, read_only in args["binds"]:
+                    _bind(root, source, target, read_only=read_only)
+            os.chdir(top)
+        finally:
+            _hide(top)
     os.chroot(".")
     os.chdir("/")
+
+
+def _hide(top: str) -> None:
+    """Take a mount point away; who is inside (by the working directory) keeps what is mounted."""
+    try:
+        syscalls.umount2(top, syscalls.MNT_DETACH)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    os.rmdir(top)
 
 
 def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
@@ -236,24 +247,19 @@ def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
         os.close(place)
 
 
-def _mount_point() -> str:
-    """A directory to mount on, in a tmpfs that only this task's mount namespace has."""
-    top = tempfile.gettempdir()
-    mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
-    return tempfile.mkdtemp(dir=top)
-
-
 def _both(args: Args) -> tuple[bytes, bytes]:
-    top = _mount_point()
-    found = []
-    for name in ("lower", "upper"):
-        place = os.path.join(top, name)
-        os.mkdir(place)
-        recipe = _recipe(args[name])
-        if recipe:
-            mounts.mount_recipe(recipe, place)
-        found.append(os.fsencode(place))
-    return found[0], found[1]
+    """Mount both recipes; their places are relative to the working directory."""
+    top = tempfile.mkdtemp(prefix="lading-diff-")
+    try:
+        mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
+        for name in ("lower", "upper"):
+            os.mkdir(f"{top}/{name}")
+            if recipe := _recipe(args[name]):
+                mounts.mount_recipe(recipe, f"{top}/{name}")
+        os.chdir(top)
+    finally:
+        _hide(top)
+    return b"lower", b"upper"
 
 
 def _differences(args: Args, lower: bytes, upper: bytes) -> Iterator[differ.Difference]:

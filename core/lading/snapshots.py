@@ -1,0 +1,253 @@
+"""A table of snapshots on disk, for filesystem backends: keys, parents, kinds and labels.
+
+Each snapshot is a directory named by a number; what else is in it is the backend's affair::
+
+    <root>/snapshots/<number>/meta.json     {"key", "parent", "kind", "labels"}
+    <root>/snapshots/new-<number>/          being made
+    <root>/snapshots/gone-<number>/         being removed
+
+A snapshot comes into being and goes away by a rename, so after a crash it is whole or absent; what
+is left of the others is swept when the table is opened. The numbers keep paths short, which matters
+where a mount's options must hold a hundred of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lading.errors import Conflict, InUse, Invalid, NotFound
+from lading.hooks.filesystem import Kind, Snapshot
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+META = "meta.json"
+
+
+@dataclass(slots=True)
+class Row:
+    """A snapshot and the directory that holds it."""
+
+    snapshot: Snapshot
+    directory: Path
+    children: set[str] = field(default_factory=set)
+
+
+class SnapshotTable:
+    """All snapshots of one backend; thread safe. ``destroy`` removes a snapshot's directory."""
+
+    def __init__(
+        self, root: Path, destroy: Callable[[Path], None] = shutil.rmtree
+    ) -> None:
+        self.root = root / "snapshots"
+        self._destroy = destroy
+        self._lock = threading.Lock()
+        self._rows: dict[str, Row] = {}
+        self._busy: set[str] = set()
+        self._last = 0
+        self._opened = False
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in self.root.iterdir():
+            if directory.name.isdigit():
+                self._load(directory)
+            else:
+                self._destroy(directory)
+        for row in self._rows.values():
+            if row.snapshot.parent in self._rows:
+                self._rows[row.snapshot.parent].children.add(row.snapshot.key)
+        self._opened = True
+
+    def _load(self, directory: Path) -> None:
+        meta = json.loads((directory / META).read_bytes())
+        snapshot = Snapshot(meta["key"], meta["parent"], Kind(meta["kind"]), meta["labels"])
+        self._rows[snapshot.key] = Row(snapshot, directory)
+        self._last = max(self._last, int(directory.name))
+
+    def add(
+        self,
+        key: str,
+        parent: str,
+        kind: Kind,
+        labels: Mapping[str, str],
+        build: Callable[[Path, Path | None], None],
+    ) -> Path:
+        """Make a snapshot: ``build`` fills its directory, given that and the parent's (or None).
+
+        Raises Conflict for a key in use, NotFound for a parent that is not there or not committed,
+        Invalid for a bad key, and what ``build`` raises; nothing is left then.
+        """
+        if not _NAME.fullmatch(key):
+            raise Invalid(f'bad snapshot key "{key}"')
+        with self._lock:
+            self._open()
+            if key in self._rows or key in self._busy:
+                raise Conflict(f'snapshot "{key}" exists already')
+            base = self._parent(parent)
+            self._last += 1
+            number = self._last
+            self._busy.add(key)
+            if base is not None:
+                # Before it is made, so that the parent cannot go away meanwhile.
+                base.children.add(key)
+        snapshot = Snapshot(key, parent, kind, dict(labels))
+        temporary, final = self.root / f"new-{number}", self.root / str(number)
+        try:
+            temporary.mkdir(mode=0o700)
+            build(temporary, base.directory if base else None)
+            _write_meta(temporary, snapshot)
+            temporary.rename(final)
+        except BaseException:
+            if temporary.exists():
+                self._destroy(temporary)
+            with self._lock:
+                self._busy.discard(key)
+                if base is not None:
+                    base.children.discard(key)
+            raise
+        with self._lock:
+            self._busy.discard(key)
+            self._rows[key] = Row(snapshot, final)
+        return final
+
+    def _parent(self, name: str) -> Row | None:
+        if not name:
+            return None
+        row = self._rows.get(name)
+        if row is None or row.snapshot.kind is not Kind.COMMITTED:
+            raise NotFound(f'no committed snapshot "{name}"')
+        return row
+
+    def get(self, key: str) -> Row:
+        """A snapshot by key or name. Raises NotFound."""
+        with self._lock:
+            self._open()
+            row = self._rows.get(key)
+        if row is None:
+            raise NotFound(f'no snapshot "{key}"')
+        return row
+
+    def ancestors(self, key: str) -> list[Row]:
+        """The snapshots below this one, nearest first."""
+        found = []
+        parent = self.get(key).snapshot.parent
+        while parent:
+            row = self.get(parent)
+            found.append(row)
+            parent = row.snapshot.parent
+        return found
+
+    def commit(self, key: str, name: str) -> None:
+        """Turn an active snapshot into a committed one. Raises NotFound, Conflict, Invalid."""
+        if not _NAME.fullmatch(name):
+            raise Invalid(f'bad snapshot name "{name}"')
+        row = self.get(key)
+        with self._lock:
+            if row.snapshot.kind is not Kind.ACTIVE:
+                raise Conflict(f'snapshot "{key}" is not an active one')
+            if name in self._rows or name in self._busy:
+                raise Conflict(f'snapshot "{name}" exists already')
+            self._busy.add(name)
+        try:
+            done = Snapshot(name, row.snapshot.parent, Kind.COMMITTED, row.snapshot.labels)
+            _write_meta(row.directory, done)
+        finally:
+            with self._lock:
+                self._busy.discard(name)
+        with self._lock:
+            self._replace(key, row, done)
+
+    def reparent(self, key: str, parent: str) -> None:
+        """Give an active snapshot without parent one. Raises NotFound, Conflict."""
+        row = self.get(key)
+        with self._lock:
+            base = self._parent(parent)
+            if row.snapshot.parent or row.snapshot.kind is not Kind.ACTIVE:
+                raise Conflict(f'snapshot "{key}" has a parent already, or is not active')
+            done = Snapshot(key, parent, Kind.ACTIVE, row.snapshot.labels)
+            _write_meta(row.directory, done)
+            row.snapshot = done
+            if base is not None:
+                base.children.add(key)
+
+    def _replace(self, key: str, row: Row, done: Snapshot) -> None:
+        del self._rows[key]
+        row.snapshot = done
+        self._rows[done.key] = row
+        base = self._rows.get(done.parent)
+        if base is not None:
+            base.children.discard(key)
+            base.children.add(done.key)
+
+    def remove(self, key: str) -> None:
+        """Remove a snapshot. Raises NotFound; InUse while others stand on it."""
+        row = self.get(key)
+        with self._lock:
+            if row.children:
+                children = ", ".join(sorted(row.children)[:3])
+                raise InUse(f'snapshot "{key}" is the parent of {children}')
+            if self._rows.pop(key, None) is None:
+                raise NotFound(f'no snapshot "{key}"')
+            base = self._rows.get(row.snapshot.parent)
+            if base is not None:
+                base.children.discard(key)
+        gone = self.root / f"gone-{row.directory.name}"
+        row.directory.rename(gone)
+        self._destroy(gone)
+
+    def walk(self) -> Iterator[Snapshot]:
+        """All snapshots, parents before children."""
+        with self._lock:
+            self._open()
+            rows = {key: row.snapshot for key, row in self._rows.items()}
+        done: set[str] = set()
+        for start in rows:
+            chain = []
+            at = start
+            while at in rows and at not in done:
+                chain.append(at)
+                at = rows[at].parent
+            for key in reversed(chain):
+                done.add(key)
+                yield rows[key]
+
+
+def _write_meta(directory: Path, snapshot: Snapshot) -> None:
+    document = {
+        "key": snapshot.key,
+        "parent": snapshot.parent,
+        "kind": snapshot.kind.value,
+        "labels": dict(snapshot.labels),
+    }
+    temporary = directory / f"{META}.new"
+    temporary.write_text(json.dumps(document))
+    os.replace(temporary, directory / META)
+
+
+def tree_usage(top: Path) -> tuple[int, int]:
+    """Bytes on disk and inodes of a tree, each inode once: for ``usage``."""
+    seen: set[tuple[int, int]] = set()
+    size = 0
+    stack = [str(top)]
+    while stack:
+        at = stack.pop()
+        try:
+            entries = list(os.scandir(at))
+            statuses = [entry.stat(follow_symlinks=False) for entry in entries]
+        except FileNotFoundError:
+            continue
+        for entry, status in zip(entries, statuses, strict=True):
+            if (key := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(key)
+                size += status.st_blocks * 512
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(entry.path)
+    return size, len(seen)

@@ -1,0 +1,193 @@
+"""The backend object."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from lading.errors import NotFound, Unsupported
+from lading.hooks import Context, Mount, Probe, hookimpl
+from lading.hooks.filesystem import Kind, LayerDirectory, Snapshot, Usage, Whiteouts
+from lading.snapshots import Row, SnapshotTable, tree_usage
+
+#: Filesystems that cannot hold an upper directory (overlayfs.rst, "Upper and lower").
+_NO_UPPER = {0x794C7630: "overlay", 0x6969: "nfs", 0x61756673: "aufs", 0x65735546: "fuse"}
+_PATH_LABEL = "lading.path"
+_QUOTA_LABELS = ("lading.size", "lading.inodes")
+
+
+class Overlay:
+    """Snapshots as overlayfs layers."""
+
+    spec_version: ClassVar[int] = 1
+    capabilities: ClassVar[frozenset[str]] = frozenset({"layer-directory", "upper-path"})
+
+    def __init__(self, context: Context) -> None:
+        self.data = context.data
+        self.volatile = bool(context.options.get("volatile"))
+        self.userxattr = bool(context.options.get("userxattr"))
+        self.table = SnapshotTable(context.data)
+
+    @hookimpl
+    def probe(self) -> Probe:
+        """The kernel has overlayfs, and the data directory's filesystem can hold upper ones."""
+        filesystems = Path("/proc/filesystems").read_text().split()
+        if "overlay" not in filesystems:
+            return Probe(
+                usable=False,
+                reason="this kernel has no overlayfs",
+                remedy="load the module with: modprobe overlay",
+            )
+        kind = _filesystem_type(self.data)
+        if kind in _NO_UPPER:
+            return Probe(
+                usable=False,
+                reason=f"{self.data} is on {_NO_UPPER[kind]}, which cannot hold upper directories",
+                remedy="put data-root on a filesystem such as ext4, xfs or btrfs",
+            )
+        return Probe(
+            usable=True,
+            version=os.uname().release,
+            details={
+                "Volatile": str(self.volatile).lower(),
+                "userxattr": str(self.userxattr).lower(),
+            },
+        )
+
+    @hookimpl
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """Make empty upper and work directories."""
+        if asked := [name for name in _QUOTA_LABELS if name in labels]:
+            raise Unsupported(
+                f"the overlay backend cannot limit {asked[0].removeprefix('lading.')}",
+                hint="use a backend with quota-size, such as btrfs",
+            )
+        place = labels.get(_PATH_LABEL)
+
+        def build(directory: Path, base: Path | None) -> None:
+            if place:
+                _elsewhere(directory, Path(place), key)
+            else:
+                for name in ("fs", "work"):
+                    (directory / name).mkdir(mode=0o755)
+            if base is not None:
+                # The root directory's own mode and owner are the upper one's.
+                status = (base / "fs").stat()
+                os.chown(directory / "fs", status.st_uid, status.st_gid)
+                (directory / "fs").chmod(status.st_mode & 0o7777)
+
+        self.table.add(key, parent, Kind.ACTIVE, labels, build)
+        return self._recipe(self.table.get(key))
+
+    @hookimpl
+    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """A name for the parent's own layers; a view of nothing has an empty directory."""
+        self.table.add(
+            key, parent, Kind.VIEW, labels, lambda made, base: (made / "fs").mkdir(mode=0o755)
+        )
+        return self._recipe(self.table.get(key))
+
+    @hookimpl
+    def commit(self, key: str, name: str) -> None:
+        """Sync, and change the kind; the work directory goes."""
+        row = self.table.get(key)
+        if not self.volatile:
+            descriptor = os.open(row.directory / "fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _syncfs(descriptor)
+            finally:
+                os.close(descriptor)
+        self.table.commit(key, name)
+        shutil.rmtree(row.directory / "work", ignore_errors=True)
+
+    @hookimpl
+    def mounts(self, key: str) -> Sequence[Mount]:
+        """The recipe again."""
+        row = self.table.get(key)
+        if row.snapshot.kind is Kind.COMMITTED:
+            raise NotFound(f'snapshot "{key}" is committed: it is mounted through a view')
+        return self._recipe(row)
+
+    @hookimpl
+    def stat(self, key: str) -> Snapshot:
+        """One snapshot."""
+        return self.table.get(key).snapshot
+
+    @hookimpl
+    def remove(self, key: str) -> None:
+        """Remove the directories, also one that was placed elsewhere."""
+        row = self.table.get(key)
+        place = row.snapshot.labels.get(_PATH_LABEL)
+        self.table.remove(key)
+        if place:
+            shutil.rmtree(Path(place) / f"lading-{key}", ignore_errors=True)
+
+    @hookimpl
+    def usage(self, key: str) -> Usage:
+        """Measure the layer's own directory."""
+        return Usage(*tree_usage(self.table.get(key).directory / "fs"))
+
+    @hookimpl
+    def walk(self) -> Iterator[Snapshot]:
+        """All snapshots."""
+        return self.table.walk()
+
+    @hookimpl
+    def layer_directory(self, key: str) -> LayerDirectory:
+        """``fs`` is the layer."""
+        form = Whiteouts.OVERLAY_USER if self.userxattr else Whiteouts.OVERLAY
+        return LayerDirectory(self.table.get(key).directory / "fs", form)
+
+    @hookimpl
+    def rebase(self, key: str, parent: str) -> None:
+        """Only the table changes: layers do not know what they lie on."""
+        self.table.reparent(key, parent)
+
+    def _recipe(self, row: Row) -> Sequence[Mount]:
+        lowers = [str(below.directory / "fs") for below in self.table.ancestors(row.snapshot.key)]
+        own = str(row.directory / "fs")
+        writable = row.snapshot.kind is Kind.ACTIVE
+        if not lowers:
+            # overlayfs needs a lower directory; without a parent the layer is the whole tree.
+            return [Mount("bind", own, ("rbind", "rw" if writable else "ro"))]
+        if not writable and len(lowers) == 1:
+            return [Mount("bind", lowers[0], ("rbind", "ro"))]
+        options = [f"lowerdir={':'.join(lowers)}"]
+        if writable:
+            options += [f"upperdir={own}", f"workdir={row.directory / 'work'}"]
+            options += ["volatile"] * self.volatile
+        else:
+            options.append("ro")
+        # Layers are read by others too: nothing that only this very stack explains.
+        options += ["userxattr"] if self.userxattr else ["redirect_dir=off", "metacopy=off"]
+        return [Mount("overlay", "overlay", tuple(options))]
+
+
+def _elsewhere(directory: Path, place: Path, key: str) -> None:
+    """Put the writable layer under a directory of the user's choice."""
+    target = place / f"lading-{key}"
+    target.mkdir(mode=0o700, parents=True)
+    for name in ("fs", "work"):
+        (target / name).mkdir(mode=0o755)
+        (directory / name).symlink_to(target / name)
+
+
+def _filesystem_type(path: Path) -> int:
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        raise OSError(ctypes.get_errno(), "statfs", str(path))
+    return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF
+
+
+def _syncfs(descriptor: int) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(descriptor) != 0:
+        raise OSError(ctypes.get_errno(), "syncfs")
