@@ -1,0 +1,1 @@
+"""What `run` and `create` ask for: flags, and the API bodies made of them."""
