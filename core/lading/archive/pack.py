@@ -149,17 +149,26 @@ def _xattrs(target: bytes | int) -> dict[str, bytes]:
 
 
 def walk(top: bytes, same_device: bool = False) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Everything below ``top`` as (path relative to it, lstat), sorted, parents first."""
+    """Everything below ``top`` as (path relative to it, lstat), sorted, parents first.
+
+    What goes away while it is walked is left out: a container may be running in it.
+    """
     device = os.lstat(top).st_dev
     stack = [b""]
     while stack:
         relative = stack.pop()
         if relative:
-            status = os.lstat(top + b"/" + relative)
+            try:
+                status = os.lstat(top + b"/" + relative)
+            except FileNotFoundError:
+                continue
             yield relative, status
             if not stat.S_ISDIR(status.st_mode) or (same_device and status.st_dev != device):
                 continue
-        inside = os.listdir(top + b"/" + relative if relative else top)
+        try:
+            inside = os.listdir(top + b"/" + relative if relative else top)
+        except FileNotFoundError:
+            continue
         prefix = relative + b"/" if relative else b""
         stack += [prefix + name for name in sorted(inside, reverse=True)]
 

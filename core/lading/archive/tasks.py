@@ -118,8 +118,12 @@ def export(args: Args, fds: Sequence[int]) -> Json:
     _enter(args)
     writer = pack.Writer(fds[0])
     entries = 0
-    for relative, status in pack.walk(b"."):
-        writer.add_path(b"./" + relative, relative, status)
+    # In a running container's root, what is mounted there is not of the root itself.
+    for relative, status in pack.walk(b".", same_device=bool(args["pid"])):
+        try:
+            writer.add_path(b"./" + relative, relative, status)
+        except FileNotFoundError:
+            continue
         entries += 1
     writer.close()
     return {"digest": "", "size": writer.total, "entries": entries}

@@ -71,7 +71,7 @@ class Containers:
         self._endings = Endings(parts, self._table, starter, remover, self._execs)
         self._control = Control(parts, self._table, self._endings, remover)
         self._creator = Creator(parts, self._table)
-        self._content = Content(parts, self._table)
+        self._content = Content(parts, self._table, self._users)
         self._reconciler = Reconciler(parts, self._table, self._endings)
         self.intents = {INTENT: remover.resume}
 

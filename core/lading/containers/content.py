@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import posixpath
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol, cast
 
 import msgspec
 
 from lading.archive import Bind, Change, PathStat, Root
-from lading.containers import tell, volumes
+from lading.containers import tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Size, Status
 from lading.containers.table import Live, Table
-from lading.errors import Conflict, Denied
+from lading.containers.users import Users
+from lading.errors import Conflict, Denied, NotFound
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import LayerDirectories, LayerDirectory
 from lading.images import Image
 
 CHUNK = 1 << 16
+
+_serial = itertools.count(1)
 
 
 class Readable(Protocol):
     """A stream as the API has it."""
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes; none at the end."""
         ...
 
@@ -33,9 +40,10 @@ class Readable(Protocol):
 class Content:
     """Reads and writes roots through tasks."""
 
-    def __init__(self, parts: Parts, table: Table) -> None:
+    def __init__(self, parts: Parts, table: Table, users: Users) -> None:
         self._parts = parts
         self._table = table
+        self._users = users
 
     def size(self, record: Container) -> Size:
         """Bytes of the container's own layer and of its whole root."""
@@ -46,17 +54,194 @@ class Content:
             image = 0
         return Size(usage.size, usage.size + image)
 
+    def changes(self, record: Container) -> Sequence[Change]:
+        """What differs from the image."""
+        with self._compared(record) as (lower, upper, layer):
+            return self._parts.archives.changes(lower, upper, layer)
+
+    @contextmanager
+    def _compared(
+        self, record: Container
+    ) -> Iterator[tuple[Sequence[Mount], Sequence[Mount], LayerDirectory | None]]:
+        """The image's root, the container's, and its layer where that is a directory."""
+        backend = self._parts.filesystems.get(record.filesystem)
+        layer = None
+        if "layer-directory" in backend.capabilities:
+            layers = cast(LayerDirectories, backend.hook)
+            layer = layers.layer_directory(key=record.id)
+        key = f"{record.id}-view-{next(_serial)}"
+        lower = backend.hook.view(key=key, parent=record.snapshot_parent, labels={})
+        try:
+            # A running overlay must not be mounted a second time, and need not be: its changes
+            # all lie in its layer.
+            upper = () if layer is not None else backend.hook.mounts(key=record.id)
+            yield lower, upper, layer
+        finally:
+            backend.hook.remove(key=key)
+
+    @contextmanager
+    def _root(self, record: Container, *, volumes: bool = True) -> Iterator[Root]:
+        """The root as the container sees it, whether it runs or not, with or without volumes."""
+        if record.state.running:
+            yield Root(pid=record.state.pid)
+            return
+        parts = self._parts
+        with ExitStack() as stack:
+            binds = []
+            user = f"{record.id}-copy-{next(_serial)}"
+            for mount in record.mounts if volumes else ():
+                source = mount.source
+                if mount.type == "volume" and not mount.subpath:
+                    source = str(parts.volumes.mount(mount.name, user))
+                    stack.callback(parts.volumes.unmount, mount.name, user)
+                elif mount.type != "bind":
+                    continue
+                if os.path.exists(source):
+                    binds.append(Bind(source, mount.destination, not mount.rw))
+            recipe = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
+            yield Root(recipe, binds)
+
     def stat(self, record: Container, path: str) -> PathStat:
         """Look at one path."""
         with self._root(record) as root:
-            return self._parts.archives.stat(root, path)
+            return self._parts.archives.stat(root, _path(path))
 
     def get(self, record: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
         """One path as a tar stream."""
-        ...
+        found = self.stat(record, path)
+        archives = self._parts.archives
+        chunks = self._stream(record, lambda root, out: archives.copy_out(root, _path(path), out))
+        tell.event(self._parts.events, record, "archive-path")
+        return found, chunks
 
     def export(self, record: Container) -> Iterator[bytes]:
         """The whole root as a tar stream."""
-        chunks = self._stream(record, lambda root, out: self._parts.archives.export(root, out))
+        chunks = self._stream(record, self._parts.archives.export, volumes=False)
         tell.event(self._parts.events, record, "export")
         return chunks
+
+    def _stream(
+        self, record: Container, write: Callable[[Root, int], object], *, volumes: bool = True
+    ) -> Iterator[bytes]:
+        """What a task writes into a pipe; the pipe's size is all that is ever buffered."""
+        source, sink = os.pipe2(os.O_CLOEXEC)
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                with self._root(record, volumes=volumes) as root:
+                    write(root, sink)
+            except Exception as error:
+                errors.append(error)
+            finally:
+                os.close(sink)
+
+        thread = threading.Thread(target=run, name="archive", daemon=True)
+        thread.start()
+        return _chunks(source, thread, errors)
+
+    def put(
+        self,
+        live: Live,
+        path: str,
+        stream: Readable,
+        *,
+        no_overwrite_dir_nondir: bool,
+        copy_uidgid: bool,
+    ) -> None:
+        """Unpack a tar stream into a directory."""
+        record = live.record
+        _check_writable(record, _path(path))
+        owner = self._owner(record) if copy_uidgid else None
+        source, sink = os.pipe2(os.O_CLOEXEC)
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                with self._root(record) as root:
+                    self._parts.archives.copy_in(
+                        root,
+                        _path(path),
+                        source,
+                        keep_kinds=no_overwrite_dir_nondir,
+                        owner=owner,
+                    )
+            except Exception as error:
+                errors.append(error)
+            finally:
+                os.close(source)
+
+        thread = threading.Thread(target=run, name="archive", daemon=True)
+        thread.start()
+        try:
+            _pump(stream, sink)
+        finally:
+            os.close(sink)
+            thread.join()
+        if errors:
+            raise errors[0]
+        self._touched(live)
+        tell.event(self._parts.events, record, "extract-to-dir")
+
+    def _owner(self, record: Container) -> tuple[int, int] | None:
+        """Whose the files become with ``cp -a``: the container's user's, if it has one."""
+        if not record.config.user:
+            return None
+        if record.state.running:
+            user = self._users.in_running(record, record.config.user)
+        else:
+            user = self._users.of(record)
+        return user.uid, user.gid
+
+    def _touched(self, live: Live) -> None:
+        """Note that the root may differ from the image's by now."""
+        with live.lock:
+            if not live.record.touched:
+                self._table.save(live, msgspec.structs.replace(live.record, touched=True))
+
+    def commit(self, live: Live, options: CommitOptions) -> Image:
+        """Make an image of it; see :meth:`lading.containers.Containers.commit`."""
+        ...
+
+
+def _path(path: str) -> str:
+    """A path of a request; those without a slash count from the root. The end is kept."""
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _check_writable(record: Container, path: str) -> None:
+    """Raises Denied where the container could not write by itself."""
+    target = posixpath.normpath(path)
+    best = None
+    for mount in record.mounts:
+        where = mount.destination
+        if target == where or target.startswith(f"{where}/"):
+            if best is None or len(where) > len(best.destination):
+                best = mount
+    if best is not None and not best.rw:
+        raise Denied("mounted volume is marked read-only")
+    if best is None and record.host_config.readonly_rootfs:
+        raise Denied("container rootfs is marked read-only")
+
+
+def _chunks(source: int, thread: threading.Thread, errors: list[Exception]) -> Iterator[bytes]:
+    try:
+        while data := os.read(source, CHUNK):
+            yield data
+    finally:
+        # A reader that has gone breaks the pipe, which ends the task.
+        os.close(source)
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _pump(stream: Readable, sink: int) -> None:
+    while data := stream.read(CHUNK):
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(sink, view) :]
+        except BrokenPipeError:
+            # The task has ended early; its error says why.
+            return

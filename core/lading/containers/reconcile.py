@@ -25,7 +25,7 @@ from lading.store.clock import nanoseconds, now, timestamp
 
 log = logging.getLogger(__name__)
 
-_CONTAINER_KEY = re.compile(r"([0-9a-f]{64})(-image-\d+)?")
+_CONTAINER_KEY = re.compile(r"([0-9a-f]{64})(-(image|view)-\d+)?")
 
 
 class Reconciler:
