@@ -60,18 +60,24 @@ class PathStat:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """An unpacked layer: digest of the uncompressed tar, sum of file sizes, number of entries."""
+    """An unpacked layer.
+
+    ``diff_id`` is the digest and ``length`` the length of the uncompressed tar, ``size`` the sum of
+    the files' sizes.
+    """
 
     diff_id: str
+    length: int
     size: int
     entries: int
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A written tar: its digest, length in bytes, and number of entries."""
+    """A written tar: its digest and length, the sum of the files' sizes, the number of entries."""
 
     digest: str
+    length: int
     size: int
     entries: int
 

@@ -81,7 +81,12 @@ def digest(args: Args, fds: Sequence[int]) -> Json:
         size += entry.real_size
         entries += 1
     reader.drain()
-    return {"diff_id": f"sha256:{total.hexdigest()}", "size": size, "entries": entries}
+    return {
+        "diff_id": f"sha256:{total.hexdigest()}",
+        "length": reader.total,
+        "size": size,
+        "entries": entries,
+    }
 
 
 def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
@@ -100,17 +105,19 @@ def diff(args: Args, fds: Sequence[int]) -> Json:
     writer = pack.Writer(fds[0], digest)
     found = _differences(args, lower, upper)
     where = os.fsencode(args["layer"]) if args["layer"] else upper
-    entries = 0
+    size = entries = 0
 
     def counted() -> Iterator[differ.Difference]:
-        nonlocal entries
+        nonlocal entries, size
         for difference in found:
             entries += 1
+            if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
+                size += difference.status.st_size
             yield difference
 
     differ.write_layer(writer, where, counted())
     writer.close()
-    return {"digest": f"sha256:{digest.hexdigest()}", "size": writer.total, "entries": entries}
+    return _packed(writer, f"sha256:{digest.hexdigest()}", size, entries)
 
 
 def export(args: Args, fds: Sequence[int]) -> Json:
@@ -202,6 +209,7 @@ def _unpack(unpacker: Unpacker, reader: Reader, digest: Any) -> Json:
     unpacker.run(reader)
     return {
         "diff_id": f"sha256:{digest.hexdigest()}",
+        "length": reader.total,
         "size": unpacker.size,
         "entries": unpacker.entries,
     }

@@ -1,8 +1,8 @@
 """Content-addressed blobs in OCI layout: ``blobs/sha256/<hex>``.
 
-A blob is written under a temporary name in ``ingest/``, hashed on the way, synced, compared with the
-digest that was expected, and renamed: what has a digest for a name has that content. A writer with a
-name can be taken up again where it ended, also after a crash.
+A blob is written under a temporary name in ``ingest/``, hashed on the way, synced, compared with
+the digest that was expected, and renamed: what has a digest for a name has that content. A writer
+with a name can be taken up again where it ended, also after a crash.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class BlobWriter:
     def __init__(self, blobs: Blobs, path: Path, expected: str) -> None:
         self._blobs, self._path, self._expected = blobs, path, expected
         self._resumable = not path.name.startswith("t-")
-        self._file: BinaryIO = open(path, "a+b", buffering=0)
+        self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by close()
         self._hash = hashlib.sha256()
         self.offset = 0
         self._file.seek(0)
