@@ -15,6 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lading.archive import compression, differ, pack
@@ -91,31 +92,31 @@ def digest(args: Args, fds: Sequence[int]) -> Json:
 
 def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
     """List differences."""
-    lower, upper = _both(args)
-    return [
-        ["/" + os.fsdecode(d.path), d.kind]
-        for d in sorted(_differences(args, lower, upper), key=lambda d: d.path)
-    ]
+    with _both(args) as (lower, upper):
+        return [
+            ["/" + os.fsdecode(d.path), d.kind]
+            for d in sorted(_differences(args, lower, upper), key=lambda d: d.path)
+        ]
 
 
 def diff(args: Args, fds: Sequence[int]) -> Json:
     """Write differences as a layer."""
-    lower, upper = _both(args)
     digest = hashlib.sha256()
     writer = pack.Writer(fds[0], digest)
-    found = _differences(args, lower, upper)
-    where = os.fsencode(args["layer"]) if args["layer"] else upper
     size = entries = 0
+    with _both(args) as (lower, upper):
+        found = _differences(args, lower, upper)
+        where = os.fsencode(args["layer"]) if args["layer"] else upper
 
-    def counted() -> Iterator[differ.Difference]:
-        nonlocal entries, size
-        for difference in found:
-            entries += 1
-            if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
-                size += difference.status.st_size
-            yield difference
+        def counted() -> Iterator[differ.Difference]:
+            nonlocal entries, size
+            for difference in found:
+                entries += 1
+                if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
+                    size += difference.status.st_size
+                yield difference
 
-    differ.write_layer(writer, where, counted())
+        differ.write_layer(writer, where, counted())
     writer.close()
     return _packed(writer, f"sha256:{digest.hexdigest()}", size, entries)
 
@@ -223,28 +224,29 @@ def _enter(args: Args) -> None:
     """Change into the root that the arguments describe, and make it this process's root."""
     if args["pid"]:
         os.chdir(f"/proc/{args['pid']}/root")
-    else:
-        top = tempfile.mkdtemp(prefix="lading-root-")
-        try:
-            mounts.mount_recipe(_recipe(args["rootfs"]), top)
-            with paths.opened_root(top) as root:
-                for source, target, read_only in args["binds"]:
-                    _bind(root, source, target, read_only=read_only)
-            os.chdir(top)
-        finally:
-            _hide(top)
-    os.chroot(".")
-    os.chdir("/")
-
-
-def _hide(top: str) -> None:
-    """Take a mount point away; who is inside (by the working directory) keeps what is mounted."""
+        os.chroot(".")
+        os.chdir("/")
+        return
+    top = tempfile.mkdtemp(prefix="lading-root-")
+    above = os.open(os.path.dirname(top), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        syscalls.umount2(top, syscalls.MNT_DETACH)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    os.rmdir(top)
+        mounts.mount_recipe(_recipe(args["rootfs"]), top)
+        with paths.opened_root(top) as root:
+            for source, target, read_only in args["binds"]:
+                _bind(root, source, target, read_only=read_only)
+        os.chdir(top)
+        # The root itself is exchanged: a mount point that is taken away while only the working
+        # directory is inside would lose the mounts below it.
+        syscalls.pivot_root(".", ".")
+        syscalls.umount2(".", syscalls.MNT_DETACH)
+        os.chdir("/")
+    finally:
+        try:
+            os.rmdir(os.path.basename(top), dir_fd=above)
+        except OSError:
+            # Something is mounted there still, since a step failed: it goes with this process.
+            pass
+        os.close(above)
 
 
 def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
@@ -259,8 +261,9 @@ def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
         os.close(place)
 
 
-def _both(args: Args) -> tuple[bytes, bytes]:
-    """Mount both recipes; their places are relative to the working directory."""
+@contextmanager
+def _both(args: Args) -> Iterator[tuple[bytes, bytes]]:
+    """Mount both recipes, for a while."""
     top = tempfile.mkdtemp(prefix="lading-diff-")
     try:
         mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
@@ -268,10 +271,10 @@ def _both(args: Args) -> tuple[bytes, bytes]:
             os.mkdir(f"{top}/{name}")
             if recipe := _recipe(args[name]):
                 mounts.mount_recipe(recipe, f"{top}/{name}")
-        os.chdir(top)
+        yield os.fsencode(f"{top}/lower"), os.fsencode(f"{top}/upper")
     finally:
-        _hide(top)
-    return b"lower", b"upper"
+        syscalls.umount2(top, syscalls.MNT_DETACH)
+        os.rmdir(top)
 
 
 def _differences(args: Args, lower: bytes, upper: bytes) -> Iterator[differ.Difference]:
