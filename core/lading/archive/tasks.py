@@ -125,7 +125,7 @@ def export(args: Args, fds: Sequence[int]) -> Json:
     """Write the whole tree."""
     _enter(args)
     writer = pack.Writer(fds[0])
-    entries = 0
+    size = entries = 0
     # In a running container's root, what is mounted there is not of the root itself.
     for relative, status in pack.walk(b".", same_device=bool(args["pid"])):
         try:
@@ -133,8 +133,13 @@ def export(args: Args, fds: Sequence[int]) -> Json:
         except FileNotFoundError:
             continue
         entries += 1
+        size += status.st_size if stat.S_ISREG(status.st_mode) else 0
     writer.close()
-    return {"digest": "", "size": writer.total, "entries": entries}
+    return _packed(writer, "", size, entries)
+
+
+def _packed(writer: pack.Writer, digest: str, size: int, entries: int) -> Json:
+    return {"digest": digest, "length": writer.total, "size": size, "entries": entries}
 
 
 def stat_path(args: Args, fds: Sequence[int]) -> Json:
