@@ -7,8 +7,8 @@
 ``render_*``    the engine's records in Docker's JSON
 """
 
-from lading.api.app import Api, server_headers
+from lading.api.app import Api, make_app, server_headers
 from lading.api.engine import Engine
 from lading.api.version import MAXIMUM, MINIMUM
 
-__all__ = ["MAXIMUM", "MINIMUM", "Api", "Engine", "server_headers"]
+__all__ = ["MAXIMUM", "MINIMUM", "Api", "Engine", "make_app", "server_headers"]

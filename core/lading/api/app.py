@@ -6,8 +6,17 @@ import re
 from collections.abc import Sequence
 
 from lading import __version__
+from lading.api import absent
+from lading.api.containers import ContainerRoutes
+from lading.api.engine import Engine
+from lading.api.execs import ExecRoutes
 from lading.api.failures import error_response
+from lading.api.images import ImageRoutes
+from lading.api.networks import NetworkRoutes
+from lading.api.streams import StreamRoutes
+from lading.api.system import SystemRoutes
 from lading.api.version import MAXIMUM, MINIMUM, Version, spelled
+from lading.api.volumes import VolumeRoutes
 from lading.errors import Invalid, NotFound
 from lading.http.messages import App, Request, Response, Router
 
@@ -45,6 +54,23 @@ class Api:
             raise NotFound("page not found")
         handler, request.values = found
         return handler(request)
+
+
+def make_app(engine: Engine) -> Api:
+    """The API of one daemon, with all routes of the core's."""
+    api = Api()
+    for group in (
+        ContainerRoutes,
+        StreamRoutes,
+        ExecRoutes,
+        ImageRoutes,
+        NetworkRoutes,
+        VolumeRoutes,
+        SystemRoutes,
+    ):
+        group(engine).register(api)
+    absent.register(api)
+    return api
 
 
 def _versioned(path: str) -> tuple[Version, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import stat
 
 import msgspec
 
@@ -32,16 +31,6 @@ from lading.model.docker import (
 )
 
 TAR = "application/x-tar"
-# Go's os.FileMode, in which Docker gives modes: its own bits above the permissions.
-_GO_TYPES = {
-    stat.S_IFDIR: 1 << 31,
-    stat.S_IFLNK: 1 << 27,
-    stat.S_IFBLK: 1 << 26,
-    stat.S_IFCHR: 1 << 26 | 1 << 21,
-    stat.S_IFIFO: 1 << 25,
-    stat.S_IFSOCK: 1 << 24,
-}
-_GO_FLAGS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 
 
 class ContainerRoutes:
@@ -94,7 +83,12 @@ class ContainerRoutes:
         version = version_of(request)
         return Response.json(
             [
-                render.summary(row.container, names.of(row.container), row.size, version)
+                render.summary(
+                    row,
+                    names.of(row.container),
+                    self._engine.networks.of(row.container),
+                    version,
+                )
                 for row in self._containers.list(options)
             ]
         )
@@ -119,6 +113,7 @@ class ContainerRoutes:
             render.inspect(
                 container,
                 version=version_of(request),
+                networks=self._engine.networks.of(container),
                 exec_ids=self._containers.exec_ids(container.id),
                 graph=self._engine.graph(container),
                 size=size,
@@ -301,13 +296,10 @@ def _with_defaults_of(request: Request, host: HostConfig) -> HostConfig:
 
 def path_stat(found: PathStat) -> str:
     """The header ``X-Docker-Container-Path-Stat``."""
-    mode = stat.S_IMODE(found.mode) & 0o777 | _GO_TYPES.get(stat.S_IFMT(found.mode), 0)
-    for bit, go_bit in _GO_FLAGS:
-        mode |= go_bit if found.mode & bit else 0
     shown = {
         "name": found.name,
         "size": found.size,
-        "mode": mode,
+        "mode": found.mode,
         "mtime": found.mtime,
         "linkTarget": found.link_target,
     }

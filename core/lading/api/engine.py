@@ -15,11 +15,16 @@ from lading.volumes import Volumes
 class Engine(Protocol):
     """The parts of a daemon."""
 
-    containers: Containers
-    images: Images
-    networks: Networks
-    volumes: Volumes
-    events: Events
+    @property
+    def containers(self) -> Containers: ...
+    @property
+    def images(self) -> Images: ...
+    @property
+    def networks(self) -> Networks: ...
+    @property
+    def volumes(self) -> Volumes: ...
+    @property
+    def events(self) -> Events: ...
 
     def info(self) -> dict[str, Any]:
         """What ``GET /info`` shows beyond what the parts themselves know: host, backends, config.

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from lading.api.render_network import network_settings, ports
+from lading.api.render_network import endpoints_json, network_settings, ports
 from lading.api.times import ago, seconds_of
 from lading.api.version import Version
-from lading.containers import Container, Health, MountPoint, Size, State, Status
+from lading.containers import Container, Health, Listed, MountPoint, Size, State, Status
 from lading.model.docker import ContainerConfig, HostConfig
+from lading.networks import ContainerNetworks
 
 _OPTIONAL_IN_CONFIG = (
     ("healthcheck", "Healthcheck"),
@@ -26,29 +27,30 @@ _OPTIONAL_IN_CONFIG = (
 
 
 def summary(
-    container: Container, image: str, size: Size | None, version: Version
+    row: Listed, image: str, networks: ContainerNetworks, version: Version
 ) -> dict[str, Any]:
     """One row of ``GET /containers/json``; ``image`` is what to call its image."""
-    row: dict[str, Any] = {
+    container = row.container
+    shown: dict[str, Any] = {
         "Id": container.id,
         "Names": [f"/{container.name}"],
         "Image": image,
         "ImageID": container.image,
         "Command": _command(container),
         "Created": seconds_of(container.created),
-        "Ports": ports(container),
+        "Ports": ports(networks),
         "Labels": container.config.labels,
         "State": container.state.status.value,
         "Status": status_text(container.state),
         "HostConfig": {"NetworkMode": network_mode(container.host_config)},
-        "NetworkSettings": {"Networks": network_settings(container, version)["Networks"]},
+        "NetworkSettings": {"Networks": endpoints_json(container.id, networks, version)},
         "Mounts": [mount_point(m) for m in container.mounts],
     }
     if version >= (1, 46) and container.host_config.annotations:
-        row["HostConfig"]["Annotations"] = container.host_config.annotations
-    if size is not None:
-        row["SizeRw"], row["SizeRootFs"] = size.rw, size.root
-    return row
+        shown["HostConfig"]["Annotations"] = container.host_config.annotations
+    if row.size is not None:
+        shown["SizeRw"], shown["SizeRootFs"] = row.size.rw, row.size.root
+    return shown
 
 
 def _command(container: Container) -> str:
@@ -102,6 +104,7 @@ def inspect(
     container: Container,
     *,
     version: Version,
+    networks: ContainerNetworks,
     exec_ids: Sequence[str],
     graph: Mapping[str, str],
     size: Size | None = None,
@@ -130,7 +133,7 @@ def inspect(
         "GraphDriver": {"Name": container.filesystem, "Data": dict(graph) or None},
         "Mounts": [mount_point(m) for m in container.mounts],
         "Config": config_json(container.config),
-        "NetworkSettings": network_settings(container, version),
+        "NetworkSettings": network_settings(container.id, networks, version),
     }
     if size is not None:
         shown["SizeRw"], shown["SizeRootFs"] = size.rw, size.root

@@ -124,7 +124,9 @@ class SystemRoutes:
     def _containers(self, version: Version) -> list[dict[str, Any]]:
         names = ImageNames(self._engine)
         return [
-            render.summary(row.container, names.of(row.container), row.size, version)
+            render.summary(
+                row, names.of(row.container), self._engine.networks.of(row.container), version
+            )
             for row in self._engine.containers.list(ListOptions(all=True, size=True))
         ]
 
