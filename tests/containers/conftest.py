@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fakes import World  # noqa: E402
+from fakes import World
 
-from lading.containers import Containers  # noqa: E402
+from lading.containers import Containers
 
 
 @pytest.fixture

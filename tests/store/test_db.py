@@ -44,25 +44,29 @@ def test_what_was_written_is_there_for_the_next_daemon(tmp_path: Path, durable: 
 
 
 def test_a_block_that_raises_leaves_nothing(db: Database) -> None:
-    with pytest.raises(RuntimeError), db.write() as connection:
-        connection.execute("INSERT INTO boats VALUES ('fram')")
-        raise RuntimeError
+    def fail() -> None:
+        with db.write() as connection:
+            connection.execute("INSERT INTO boats VALUES ('fram')")
+            raise RuntimeError
+
+    pytest.raises(RuntimeError, fail)
     assert names(db) == []
 
 
 def test_nested_blocks_are_one_transaction(db: Database) -> None:
-    with pytest.raises(RuntimeError), db.write():
-        add(db, "fram", durable=False)
-        assert names(db) == ["fram"], "a reader of the same thread sees the open transaction"
-        raise RuntimeError
+    def fail() -> None:
+        with db.write():
+            add(db, "fram", durable=False)
+            assert names(db) == ["fram"], "a reader of the same thread sees the open transaction"
+            raise RuntimeError
+
+    pytest.raises(RuntimeError, fail)
     assert names(db) == []
 
 
 def test_later_steps_of_a_schema_are_applied_once(db: Database) -> None:
-    grown = Schema(
-        "boats",
-        [*BOATS.steps, "ALTER TABLE boats ADD COLUMN masts INTEGER;\nINSERT INTO boats VALUES ('a', 3);"],
-    )
+    more = "ALTER TABLE boats ADD COLUMN masts INTEGER;\nINSERT INTO boats VALUES ('a', 3);"
+    grown = Schema("boats", [*BOATS.steps, more])
     db.migrate(grown)
     db.migrate(grown)
     assert db.rows("SELECT * FROM boats") == [("a", 3)]

@@ -16,10 +16,10 @@ from lading.archive import Bind, Change, PathStat, Root
 from lading.containers import tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
-from lading.containers.records import Container, Size, Status
+from lading.containers.records import Container, Size
 from lading.containers.table import Live, Table
 from lading.containers.users import Users
-from lading.errors import Conflict, Denied, NotFound
+from lading.errors import Denied, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectories, LayerDirectory
 from lading.images import Image
@@ -201,7 +201,6 @@ class Content:
 
     def commit(self, live: Live, options: CommitOptions) -> Image:
         """Make an image of it; see :meth:`lading.containers.Containers.commit`."""
-        ...
 
 
 def _path(path: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -131,7 +132,7 @@ class Endings:
     def clean(self, live: Live) -> None:
         """Release what only a running container has; each step may be repeated."""
         parts, record = self._parts, live.record
-        steps = {
+        steps: dict[str, Callable[[], object]] = {
             "isolation": lambda: parts.isolations.get(record.isolation).hook.delete(
                 container=parts.isolated(record.id)
             ),

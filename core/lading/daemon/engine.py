@@ -133,7 +133,7 @@ class Engine:
         self.db = Database(data_root / "metadata.db")
         self.intents = Intents(self.db)
         self.events = Events()
-        self.blobs = Blobs(data_root / "blobs")
+        self.blobs = Blobs(data_root)
         self.archives = Archives(spawner)
         self.images = Images(self.db, self.blobs, self.filesystems, self.archives, self.events)
         self.networks = Networks(
