@@ -49,7 +49,8 @@ def test_a_block_that_raises_leaves_nothing(db: Database) -> None:
             connection.execute("INSERT INTO boats VALUES ('fram')")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, fail)
+    with pytest.raises(RuntimeError):
+        fail()
     assert names(db) == []
 
 
@@ -60,7 +61,8 @@ def test_nested_blocks_are_one_transaction(db: Database) -> None:
             assert names(db) == ["fram"], "a reader of the same thread sees the open transaction"
             raise RuntimeError
 
-    pytest.raises(RuntimeError, fail)
+    with pytest.raises(RuntimeError):
+        fail()
     assert names(db) == []
 
 

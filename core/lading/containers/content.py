@@ -210,13 +210,9 @@ def _path(path: str) -> str:
 
 def _check_writable(record: Container, path: str) -> None:
     """Raises Denied where the container could not write by itself."""
-    target = posixpath.normpath(path)
-    best = None
-    for mount in record.mounts:
-        where = mount.destination
-        if target == where or target.startswith(f"{where}/"):
-            if best is None or len(where) > len(best.destination):
-                best = mount
+    target = f"{posixpath.normpath(path)}/"
+    above = [m for m in record.mounts if target.startswith(f"{m.destination}/")]
+    best = max(above, key=lambda m: len(m.destination), default=None)
     if best is not None and not best.rw:
         raise Denied("mounted volume is marked read-only")
     if best is None and record.host_config.readonly_rootfs:

@@ -63,10 +63,11 @@ class Defaults:
 class Inputs:
     """What a config is made from.
 
-    ``network`` is the path of the network namespace, None for the host's, "" for a new one. ``joined`` maps ``pid`` and
-    ``ipc`` to the namespace path of another container. ``sources`` gives the path on the host for
-    the destination of each bind and volume, ``images`` the recipe of each image mount. ``shm`` is
-    the directory of a shareable /dev/shm. ``links`` are environment rows.
+    ``network`` is the path of the network namespace, None for the host's, "" for a new one.
+    ``joined`` maps ``pid`` and ``ipc`` to the namespace path of another container. ``sources``
+    gives the path on the host for the destination of each bind and volume, ``images`` the recipe
+    of each image mount. ``shm`` is the directory of a shareable /dev/shm. ``links`` are
+    environment rows.
     """
 
     container: Container
