@@ -15,6 +15,7 @@ from lading.api.images import ImageRoutes
 from lading.api.networks import NetworkRoutes
 from lading.api.streams import StreamRoutes
 from lading.api.system import SystemRoutes
+from lading.api.transfers import TransferRoutes
 from lading.api.version import MAXIMUM, MINIMUM, Version, spelled
 from lading.api.volumes import VolumeRoutes
 from lading.errors import Invalid, NotFound
@@ -64,6 +65,7 @@ def make_app(engine: Engine) -> Api:
         StreamRoutes,
         ExecRoutes,
         ImageRoutes,
+        TransferRoutes,
         NetworkRoutes,
         VolumeRoutes,
         SystemRoutes,

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from lading.api.parameters import Filters
+from lading.api.progress import Emit
+from lading.config import Settings
 from lading.containers import Container, Containers
 from lading.images import Images
+from lading.model.docker import AuthConfig
 from lading.networks import Networks
 from lading.store.events import Events
 from lading.volumes import Volumes
+
+
+class Transfers(Protocol):
+    """Between here and registries. ``auth`` is what the client sent along.
+
+    ``name`` is a reference as the user wrote it; progress goes to ``emit`` in the form of Docker's
+    JSON messages.
+    """
+
+    def pull(self, name: str, emit: Emit, *, auth: AuthConfig | None, platform: str) -> None:
+        """Pull an image; without a tag, ``latest``."""
+        ...
+
+    def push(self, name: str, emit: Emit, *, auth: AuthConfig | None) -> None:
+        """Push an image; without a tag, all of its repository's."""
+        ...
+
+    def search(
+        self, term: str, *, limit: int, filters: Filters, auth: AuthConfig | None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Search a registry; rows in Docker's JSON."""
+        ...
+
+    def distribution(self, name: str, *, auth: AuthConfig | None) -> Mapping[str, Any]:
+        """What a registry has under that name, in Docker's JSON."""
+        ...
+
+    def login(self, auth: AuthConfig) -> str:
+        """Check credentials; returns an identity token or "". Raises Unauthorized."""
+        ...
 
 
 class Engine(Protocol):
@@ -25,6 +59,11 @@ class Engine(Protocol):
     def volumes(self) -> Volumes: ...
     @property
     def events(self) -> Events: ...
+
+    @property
+    def transfers(self) -> Transfers: ...
+    @property
+    def settings(self) -> Settings: ...
 
     def info(self) -> dict[str, Any]:
         """What ``GET /info`` shows beyond what the parts themselves know: host, backends, config.

@@ -1,7 +1,8 @@
-"""Routes of the daemon itself: ping, version, info, events, disk usage, login."""
+"""Routes of the daemon itself: ping, version, info, events, disk usage."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,8 @@ from lading.api import host_facts
 from lading.api import render_container as render
 from lading.api.containers import ImageNames
 from lading.api.engine import Engine
-from lading.api.parameters import body, filters, nanoseconds
-from lading.api.render_image import image_summaries
+from lading.api.parameters import filters, nanoseconds
+from lading.api.render_image import layers_size, summaries
 from lading.api.routes import Routes
 from lading.api.streams import until_gone
 from lading.api.version import Version, version_of
@@ -20,7 +21,6 @@ from lading.api.volumes import volume_json
 from lading.containers import ListOptions, Status
 from lading.errors import Invalid
 from lading.http.messages import Request, Response
-from lading.model.docker import AuthConfig, decode
 from lading.store.clock import now
 from lading.store.events import FILTER_KEYS, Event
 
@@ -48,7 +48,6 @@ class SystemRoutes:
         routes.add("GET", "/info", self.info)
         routes.add("GET", "/events", self.events)
         routes.add("GET", "/system/df", self.disk_usage)
-        routes.add("POST", "/auth", self.login)
 
     def ping(self, request: Request) -> Response:
         """``GET`` and ``HEAD /_ping``."""
@@ -108,7 +107,11 @@ class SystemRoutes:
         kinds = wanted or list(_DF_TYPES)
         shown: dict[str, Any] = {}
         if "image" in kinds:
-            shown |= {"LayersSize": self._engine.images.layers_size(), "Images": self._images()}
+            images = list(self._engine.images.list())
+            shown["LayersSize"] = layers_size(images)
+            shown["Images"] = summaries(
+                images, version=version_of(request), users=self._image_users(), shared=True
+            )
         if "container" in kinds:
             shown["Containers"] = self._containers(version_of(request))
         if "volume" in kinds:
@@ -117,9 +120,9 @@ class SystemRoutes:
             shown |= {"BuildCache": [], "BuilderSize": 0}
         return Response.json(shown)
 
-    def _images(self) -> list[dict[str, Any]]:
-        users = [row.container.image for row in self._engine.containers.list(ListOptions(all=True))]
-        return image_summaries(self._engine.images.list(), users=users, shared=True)
+    def _image_users(self) -> Counter[str]:
+        listed = self._engine.containers.list(ListOptions(all=True))
+        return Counter(row.container.image for row in listed)
 
     def _containers(self, version: Version) -> list[dict[str, Any]]:
         names = ImageNames(self._engine)
@@ -136,12 +139,6 @@ class SystemRoutes:
             volume_json(v, (volumes.size(v.name), len(volumes.users(v.name))))
             for v in volumes.list()
         ]
-
-    def login(self, request: Request) -> Response:
-        """``POST /auth``."""
-        given = decode(body(request), AuthConfig)
-        token = self._engine.images.login(given)
-        return Response.json({"Status": "Login Succeeded", "IdentityToken": token})
 
 
 def _event_json(event: Event, version: Version) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Carrier:
             self._engine.close()
 
     def _carry_output(self, sender: _Sender) -> None:
-        frames = _Frames()
+        frames = Frames()
         while data := self._engine.recv(CHUNK):
             payload = data if self._tty else frames.payload(data)
             if payload:
@@ -147,7 +147,7 @@ class _Reader:
         return taken
 
 
-class _Frames:
+class Frames:
     """Takes the 8-byte headers out of a container's output."""
 
     def __init__(self) -> None:

@@ -1,0 +1,72 @@
+"""Routes that reach a registry: pull, push, search, distribution, login."""
+
+from __future__ import annotations
+
+from lading.api.engine import Engine
+from lading.api.images import ImageRoutes
+from lading.api.parameters import body, credentials, filters, required
+from lading.api.progress import progress
+from lading.api.routes import Routes
+from lading.errors import Invalid
+from lading.http.messages import Request, Response
+from lading.model.docker import AuthConfig, decode
+
+
+class TransferRoutes:
+    """What of ``/images`` reaches a registry, ``/distribution`` and ``/auth``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._transfers = engine.transfers
+        self._images = ImageRoutes(engine)
+
+    def register(self, routes: Routes) -> None:
+        """Add the routes."""
+        routes.add("POST", "/images/create", self.create)
+        routes.add("POST", "/images/{name:path}/push", self.push)
+        routes.add("GET", "/images/search", self.search)
+        routes.add("GET", "/distribution/{name:path}/json", self.distribution)
+        routes.add("POST", "/auth", self.login)
+
+    def create(self, request: Request) -> Response:
+        """``POST /images/create``: pull, or import."""
+        query = request.query
+        name, tag = query.get("fromImage"), query.get("tag")
+        if not name:
+            if not query.get("fromSrc"):
+                raise Invalid("one of the query parameters fromImage and fromSrc is needed")
+            return self._images.import_(request)
+        if tag:
+            name += f"@{tag}" if ":" in tag else f":{tag}"
+        auth, platform = credentials(request), query.get("platform")
+        return progress(
+            request, lambda emit: self._transfers.pull(name, emit, auth=auth, platform=platform)
+        )
+
+    def push(self, request: Request) -> Response:
+        """``POST /images/X/push``."""
+        name, tag = request.values["name"], request.query.get("tag")
+        if tag:
+            name += f":{tag}"
+        auth = credentials(request)
+        return progress(request, lambda emit: self._transfers.push(name, emit, auth=auth))
+
+    def search(self, request: Request) -> Response:
+        """``GET /images/search``."""
+        found = self._transfers.search(
+            required(request, "term"),
+            limit=request.query.integer("limit"),
+            filters=filters(request),
+            auth=credentials(request),
+        )
+        return Response.json(list(found))
+
+    def distribution(self, request: Request) -> Response:
+        """``GET /distribution/X/json``."""
+        return Response.json(
+            self._transfers.distribution(request.values["name"], auth=credentials(request))
+        )
+
+    def login(self, request: Request) -> Response:
+        """``POST /auth``."""
+        token = self._transfers.login(decode(body(request), AuthConfig))
+        return Response.json({"Status": "Login Succeeded", "IdentityToken": token})

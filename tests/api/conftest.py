@@ -1,0 +1,112 @@
+"""The published definitions of the Docker Engine API, where they are at hand, and a checker."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+class Definitions:
+    """One version of the API in Swagger 2.0."""
+
+    def __init__(self, path: Path) -> None:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._document = yaml.load(path.read_text(), loader)
+
+    def problems(self, method: str, path: str, status: int, value: object) -> list[str]:
+        """Where an answer is not what the definitions promise, as paths with reasons."""
+        operation = self._document["paths"][path][method.lower()]
+        answer = operation["responses"].get(status) or operation["responses"].get(str(status))
+        assert answer is not None, f"{method} {path}: {status} is not among the documented answers"
+        return list(self._check(answer["schema"], value, "$"))
+
+    def routes(self) -> list[tuple[str, str]]:
+        """All methods and paths."""
+        paths: Mapping[str, Mapping[str, object]] = self._document["paths"]
+        return [(method.upper(), path) for path, methods in paths.items() for method in methods]
+
+    def _resolved(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The schema with its reference followed and the parts of ``allOf`` merged."""
+        if "$ref" in schema:
+            return self._resolved(self._document["definitions"][schema["$ref"].rpartition("/")[2]])
+        whole = {**schema, "properties": dict(schema.get("properties", {}))}
+        for part in schema.get("allOf", ()):
+            resolved = self._resolved(part)
+            whole["properties"] |= resolved["properties"]
+            whole.setdefault("type", resolved.get("type", "object"))
+        return whole
+
+    def _check(self, reference: Mapping[str, Any], value: object, where: str) -> Iterator[str]:
+        schema = self._resolved(reference)
+        kind = schema.get("type", "object" if schema["properties"] else None)
+        if value is None:
+            if not (schema.get("x-nullable") or reference.get("x-nullable")):
+                yield f"{where}: null, expected {kind}"
+            return
+        if kind is not None:
+            fits = isinstance(value, TYPES[kind])
+            if not fits or (isinstance(value, bool) and kind in ("integer", "number")):
+                yield f"{where}: {value!r}, expected {kind}"
+                return
+        if "enum" in schema and value not in schema["enum"]:
+            yield f"{where}: {value!r}, expected one of {schema['enum']}"
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from self._check(schema.get("items", {}), item, f"{where}[{number}]")
+        elif isinstance(value, dict):
+            yield from self._check_members(schema, value, where)
+
+    def _check_members(
+        self, schema: Mapping[str, Any], value: Mapping[str, object], where: str
+    ) -> Iterator[str]:
+        properties = schema["properties"]
+        for name in schema.get("required", ()):
+            if name not in value:
+                yield f"{where}.{name}: missing"
+        rest = schema.get("additionalProperties")
+        for name, item in value.items():
+            if name in properties:
+                yield from self._check(properties[name], item, f"{where}.{name}")
+            elif isinstance(rest, dict):
+                yield from self._check(rest, item, f"{where}.{name}")
+            elif properties and not rest:
+                yield f"{where}.{name}: unknown member"
+
+
+@functools.cache
+def _definitions(version: str) -> Definitions | None:
+    folder = Path(os.environ.get("LADING_DOCKER_API", ROOT.parent / "shared" / "docker-api"))
+    path = folder / f"engine-v{version}.yaml"
+    return Definitions(path) if path.is_file() else None
+
+
+@pytest.fixture
+def definitions() -> Callable[[str], Definitions]:
+    """The definitions of a version; skips where they are not at hand."""
+
+    def of(version: str) -> Definitions:
+        found = _definitions(version)
+        if found is None:
+            pytest.skip(
+                f"no engine-v{version}.yaml; set LADING_DOCKER_API to a folder with it, "
+                "from the public repository moby/moby"
+            )
+        return found
+
+    return of
