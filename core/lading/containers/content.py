@@ -13,16 +13,17 @@ from typing import Protocol, cast
 import msgspec
 
 from lading.archive import Bind, Change, PathStat, Root
-from lading.containers import tell
+from lading.containers import merge, tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
-from lading.containers.records import Container, Size
+from lading.containers.records import Container, Size, Status
 from lading.containers.table import Live, Table
 from lading.containers.users import Users
-from lading.errors import Denied, NotFound
+from lading.errors import Conflict, Denied, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectories, LayerDirectory
 from lading.images import Image
+from lading.model.docker import ContainerConfig
 
 CHUNK = 1 << 16
 
@@ -201,6 +202,56 @@ class Content:
 
     def commit(self, live: Live, options: CommitOptions) -> Image:
         """Make an image of it; see :meth:`lading.containers.Containers.commit`."""
+        parts, record = self._parts, live.record
+        if record.state.status in (Status.REMOVING, Status.DEAD):
+            raise Conflict(f"cannot commit container {record.id}: it is marked for removal")
+        config = merge.merged(options.config or ContainerConfig(), record.config)
+        with self._frozen(record, wanted=options.pause), self._compared(record) as compared:
+            lower, upper, layer = compared
+            image = parts.images.commit(
+                self._parent(record),
+                merge.image_settings(config),
+                lower,
+                upper,
+                layer,
+                repo=options.repo,
+                tag=options.tag,
+                changes=options.changes,
+                created_by=" ".join([record.path, *record.args]),
+                author=options.author,
+                comment=options.comment,
+                container=record.id,
+            )
+        tell.event(parts.events, record, "commit", imageID=image.id, imageRef=_reference(options))
+        return image
+
+    def _parent(self, record: Container) -> Image | None:
+        try:
+            return self._parts.images.get(record.image)
+        except NotFound:
+            # Removed by force, while its layers still carry this container.
+            return None
+
+    @contextmanager
+    def _frozen(self, record: Container, *, wanted: bool) -> Iterator[None]:
+        """Let nothing be written meanwhile."""
+        backend = self._parts.isolations.get(record.isolation)
+        if not wanted or record.state.status is not Status.RUNNING:
+            yield
+            return
+        backend.require("pause")
+        isolated = self._parts.isolated(record.id)
+        backend.hook.pause(container=isolated)
+        try:
+            yield
+        finally:
+            backend.hook.resume(container=isolated)
+
+
+def _reference(options: CommitOptions) -> str:
+    if not options.repo:
+        return ""
+    return f"{options.repo}:{options.tag or 'latest'}"
 
 
 def _path(path: str) -> str:

@@ -64,6 +64,31 @@ def _health(mine: HealthConfig | None, images: HealthConfig | None) -> HealthCon
     return HealthConfig(**{name: getattr(mine, name) or getattr(images, name) for name in names})
 
 
+#: What of a container's config an image made from it keeps (OCI image-spec and Docker's own).
+_IMAGE_MEMBERS = (
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "StopTimeout",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+    "ArgsEscaped",
+)
+
+
+def image_settings(config: ContainerConfig) -> dict[str, Any]:
+    """The member ``config`` of an image's config."""
+    whole: dict[str, Any] = msgspec.to_builtins(config)
+    return {name: whole[name] for name in _IMAGE_MEMBERS if whole[name]}
+
+
 def command(config: ContainerConfig) -> tuple[str, ...]:
     """Entrypoint and command as one list. Raises Invalid when it is empty."""
     words = (*(config.entrypoint or ()), *(config.cmd or ()))

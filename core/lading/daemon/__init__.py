@@ -112,7 +112,9 @@ def _listen(settings: Settings, engine: Engine) -> Server:
         for listener in listeners:
             listener.close()
         raise
-    return Server(make_app(engine), listeners, headers=server_headers())
+    app = make_app(engine)
+    engine.register_routes(app)
+    return Server(app, listeners, headers=server_headers())
 
 
 def _group(settings: Settings) -> str | None:

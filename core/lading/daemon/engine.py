@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from lading.monitor import IsolationSpec, Spawner
 from lading.networks import Networks
 from lading.store.blobs import Blobs
 from lading.store.db import Database
-from lading.store.events import Events
+from lading.store.events import Events, Subscription
 from lading.store.intents import Intents
 from lading.volumes import Volumes
 
@@ -180,8 +181,30 @@ class Engine:
         for extension in self._watchers:
             extension.before_container(action=action, container=container)
 
+    def _tell_extensions(self, seen: Subscription) -> None:
+        """Show each event to the extensions, in order; runs in a thread of its own."""
+        for event in seen:
+            for extension in self._watchers:
+                try:
+                    extension.event(event=event.as_json())
+                except Exception:
+                    log.exception('an extension failed on the event "%s"', event.action)
+
+    def register_routes(self, routes: Any) -> None:
+        """Let extensions add routes to the API; one that fails is logged and left out."""
+        for extension in self._watchers:
+            try:
+                extension.register_routes(routes=routes)
+            except Exception:
+                log.exception("an extension failed to add its routes")
+
     def start(self) -> None:
         """Take up what an earlier daemon left, then let the networks stand."""
+        if self._watchers:
+            seen = self.events.subscribe()
+            threading.Thread(
+                target=self._tell_extensions, args=(seen,), name="extensions", daemon=True
+            ).start()
         self.containers.reconcile()
         self.networks.start()
         self.intents.resume(self.containers.intents)
