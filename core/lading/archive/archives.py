@@ -192,7 +192,8 @@ def _pair(
 ) -> dict[str, Any]:
     return {
         "lower": Root(lower).to_wire()["rootfs"],
-        "upper": Root(upper).to_wire()["rootfs"],
+        # What is in a layer directory need not be mounted, a second time perhaps.
+        "upper": [] if layer else Root(upper).to_wire()["rootfs"],
         "layer": None if layer is None else str(layer.path),
         "whiteouts": (layer.whiteouts if layer else Whiteouts.OVERLAY).value,
     }

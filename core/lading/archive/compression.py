@@ -126,9 +126,9 @@ class _Members:
 def _gzip(source: Source) -> Source:
     from isal import isal_zlib  # with the first gzip stream only: most tasks see none
 
-    return _Members(
-        source, lambda: isal_zlib.decompressobj(wbits=31), (isal_zlib.error, ValueError)
-    )
+    # Its stubs call the class an instance.
+    failure = cast(type[Exception], isal_zlib.error)
+    return _Members(source, lambda: isal_zlib.decompressobj(wbits=31), (failure, ValueError))
 
 
 def _zstd(source: Source) -> Source:

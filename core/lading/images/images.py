@@ -1,0 +1,341 @@
+"""The face of the image store."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lading.archive import Archives
+from lading.archive.compression import Source
+from lading.backends import Backends
+from lading.errors import Invalid
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import Filesystem, LayerDirectory
+from lading.images import saving
+from lading.images.catalog import Catalog
+from lading.images.filters import ImageFilters
+from lading.images.loading import Loading
+from lading.images.making import Making, Readable
+from lading.images.records import Deleted, HistoryLine, Image, NewLayer, PruneReport
+from lading.images.removal import Removal, User
+from lading.images.unpacking import Unpacking
+from lading.model import reference
+from lading.store.blobs import Blobs
+from lading.store.db import Database
+from lading.store.events import Events
+
+
+#: ``list`` is a method below.
+Strings = list[str]
+
+
+class Images:
+    """All images of one daemon; thread safe.
+
+    ``ref`` is a name (``latest`` is added), a name with digest, or an id or a unique prefix of one.
+    Unknown ones raise NotFound. ``users`` is set by the engine: which containers use an image.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        blobs: Blobs,
+        filesystems: Backends[Filesystem],
+        archives: Archives,
+        events: Events,
+    ) -> None:
+        self.blobs = blobs
+        self.catalog = Catalog(db, blobs)
+        self.users: Callable[[str], Sequence[User]] = lambda image_id: ()
+        self._filesystems, self._events = filesystems, events
+        self._unpacking = Unpacking(self.catalog, blobs, filesystems, archives)
+        self._making = Making(self.catalog, blobs, archives)
+        self._loading = Loading(self.catalog, blobs, archives)
+        self._removal = Removal(self.catalog, events, self._users_of)
+        # Held while blobs exist that no image refers to yet, so that a collection spares them.
+        self._adding = _Adding()
+
+    def start(self) -> None:
+        """At daemon start: sweep what a killed one has left half made."""
+        self.blobs.sweep()
+        self._unpacking.sweep()
+        self.collect()
+
+    def _users_of(self, image_id: str) -> Sequence[User]:
+        return self.users(image_id)
+
+    # -- looking up
+
+    def get(self, ref: str) -> Image:
+        """An image. Raises NotFound; Conflict for an ambiguous prefix."""
+        return self.catalog.get(self.catalog.find(ref))
+
+    def list(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, everything: bool = False
+    ) -> list[Image]:
+        """Images, the newest first; without ``everything`` those that are only others' parents
+        are left out. Raises Invalid for unknown filters."""
+        chosen = ImageFilters(filters or {}, self.get)
+        found = [self.catalog.get(image_id) for image_id in self.catalog.ids()]
+        parents = {image.parent for image in found if image.parent}
+        shown = [
+            image
+            for image in found
+            if everything or image.repo_tags or image.repo_digests or image.id not in parents
+        ]
+        shown = [named for image in shown if (named := chosen.apply(image)) is not None]
+        return sorted(shown, key=lambda image: image.created, reverse=True)
+
+    def history(self, ref: str) -> Sequence[HistoryLine]:
+        """How an image was made, the newest first."""
+        image = self.get(ref)
+        layers = list(image.layers)
+        lines = []
+        for row in image.config.history:
+            size = 0
+            if not row.empty_layer and layers:
+                size = max(layers.pop(0).size, 0)
+            lines.append(
+                HistoryLine("<missing>", row.created or "", row.created_by, (), size, row.comment)
+            )
+        lines.reverse()
+        if lines:
+            top = lines[0]
+            lines[0] = HistoryLine(
+                image.id, top.created, top.created_by, image.repo_tags, top.size, top.comment
+            )
+        return lines
+
+    def layers_size(self) -> int:
+        """Bytes of all layers, each counted once."""
+        sizes = {
+            layer.diff_id: max(layer.size, 0)
+            for image_id in self.catalog.ids()
+            for layer in self.catalog.get(image_id).layers
+        }
+        return sum(sizes.values())
+
+    # -- names
+
+    def tag(self, ref: str, name: str) -> None:
+        """Give an image another name, taking it from whichever had it. Raises Invalid."""
+        named = reference.parse(name)
+        if named.digest:
+            raise Invalid("refusing to create a tag with a digest reference")
+        image_id = self.catalog.find(ref)
+        self.catalog.point(named.with_default_tag().canonical, image_id)
+        shown = named.with_default_tag().familiar
+        self._events.publish("image", "tag", image_id, {"name": shown})
+
+    def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
+        """``rmi``. Raises Conflict when containers, or names elsewhere, need it."""
+        done = self._removal.remove(ref, force=force, prune=prune)
+        if any(row.deleted for row in done):
+            self.collect()
+        return done
+
+    def prune(self, filters: Mapping[str, Sequence[str]]) -> PruneReport:
+        """Remove images that nothing uses: those without a name, or with ``dangling=false`` all."""
+        values = {k: v for k, v in filters.items() if k != "dangling"}
+        dangling = (filters.get("dangling") or ["true"])[0].lower() in ("true", "1")
+        done: deque[Deleted] = deque()
+        before = self._space()
+        for image in self.list(values, everything=False):
+            if (dangling and image.repo_tags) or self.users(image.id):
+                continue
+            for name in image.repo_tags or (image.id,):
+                done += self._removal.remove(name, force=False, prune=True)
+        self.collect()
+        self._events.publish("image", "prune", "", {"reclaimed": str(before - self._space())})
+        return PruneReport(tuple(done), max(0, before - self._space()))
+
+    def _space(self) -> int:
+        return self.layers_size()
+
+    def collect(self) -> None:
+        """Remove blobs and snapshots that no image needs, unless images are just being added."""
+        with self._adding.exclusively() as alone:
+            if not alone:
+                return
+            needed = self.catalog.referenced_blobs()
+            for digest in list(self.blobs.walk()):
+                if digest not in needed:
+                    self.blobs.remove(digest)
+            self._unpacking.collect(self.catalog.chains())
+
+    # -- making
+
+    def adding(self) -> _Adding:
+        """A context in which blobs without an image yet are safe: pulls and builds stay in it."""
+        return self._adding
+
+    def create(
+        self,
+        config_bytes: bytes,
+        layers: Sequence[NewLayer],
+        names: Iterable[str] = (),
+        *,
+        unpack: bool = True,
+    ) -> Image:
+        """Register an image from content that is here; ``names`` are canonical.
+
+        With ``unpack`` its layers are unpacked on the default backend first, and verified by that:
+        nothing half pulled can be run. Raises Invalid for a layer that is not what it should be.
+        """
+        image = self.catalog.get(self.catalog.add(config_bytes, layers))
+        if unpack:
+            self._unpack_or_forget(image)
+        for name in names:
+            self.catalog.point(name, image.id)
+        return self.catalog.get(image.id)
+
+    def _unpack_or_forget(self, image: Image) -> None:
+        try:
+            self._unpacking.unpacked(image, self._filesystems.get())
+        except BaseException:
+            if not self.catalog.canonical_names(image.id) and not self.users(image.id):
+                self.catalog.drop(image.id)
+            raise
+
+    def import_(
+        self,
+        stream: Readable,
+        *,
+        name: str = "",
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+    ) -> Image:
+        """An image from a root file system as tar. Raises Invalid; nothing is left then."""
+        named = reference.parse(name).with_default_tag() if name else None
+        with self._adding:
+            image_id = self._making.import_(
+                stream, changes=changes, message=message, platform=platform
+            )
+            self._unpack_or_forget(self.catalog.get(image_id))
+        if named is not None:
+            self.catalog.point(named.canonical, image_id)
+        self._events.publish(
+            "image", "import", image_id, {"name": named.familiar if named else image_id}
+        )
+        return self.catalog.get(image_id)
+
+    def commit(
+        self,
+        parent: Image | None,
+        settings: dict[str, Any],
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        layer: LayerDirectory | None = None,
+        *,
+        name: str = "",
+        created_by: str = "",
+        author: str = "",
+        comment: str = "",
+        container: str = "",
+    ) -> Image:
+        """An image with what ``upper`` changes against ``lower`` as its new top layer."""
+        named = reference.parse(name).with_default_tag() if name else None
+        with self._adding:
+            image_id = self._making.commit(
+                parent, settings, lower, upper, layer,
+                created_by=created_by, author=author, comment=comment, container=container,
+            )  # fmt: skip
+            if named is not None:
+                self.catalog.point(named.canonical, image_id)
+        return self.catalog.get(image_id)
+
+    # -- archives
+
+    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
+        """A tar with images: by name with that tag, by repository with all, by id with none."""
+        chosen: dict[str, Strings] = {}
+        for ref in refs:
+            for image_id, tags in self._to_save(ref):
+                rows = chosen.setdefault(image_id, [])
+                rows += [tag for tag in tags if tag not in rows]
+        images = [(self._measured(image_id), tags) for image_id, tags in chosen.items()]
+        return saving.save(images, self.blobs)
+
+    def _to_save(self, ref: str) -> Iterator[tuple[str, Sequence[str]]]:
+        try:
+            named = reference.parse(ref)
+        except Invalid:
+            named = None
+        if named is not None and not named.tag and not named.digest:
+            rows = [
+                (name, image_id)
+                for name, image_id in self.catalog.names()
+                if reference.unfamiliar(name).name == named.name
+            ]
+            if rows:
+                for name, image_id in rows:
+                    yield image_id, [reference.unfamiliar(name).familiar]
+                return
+        image = self.get(ref)
+        tag = named.with_default_tag().familiar if named is not None else ""
+        yield image.id, [tag] if tag in image.repo_tags else []
+
+    def _measured(self, image_id: str) -> Image:
+        """The image with the lengths of its layers known, which a tar needs in advance."""
+        image = self.catalog.get(image_id)
+        for layer in image.layers:
+            if layer.length < 0:
+                with self.blobs.open(layer.digest) as blob:
+                    read = self._making.measure(blob.fileno())
+                self.catalog.measured(layer.diff_id, read.size, read.length)
+        return self.catalog.get(image_id)
+
+    def load(self, stream: Source) -> Iterator[str]:
+        """Load an archive; yields what Docker prints: ``Loaded image: NAME`` lines."""
+        with self._adding:
+            for image_id, names in self._loading.load(stream):
+                self._unpack_or_forget(self.catalog.get(image_id))
+                self._events.publish("image", "load", image_id, {"name": image_id})
+                for name in names:
+                    yield f"Loaded image: {reference.unfamiliar(name).familiar}"
+                if not names:
+                    yield f"Loaded image ID: {image_id}"
+
+    # -- for containers
+
+    def snapshot_for(self, image: Image, filesystem: str = "") -> str:
+        """The committed snapshot on a backend ("" = default) that a container stands on.
+
+        Unpacks what is missing there.
+        """
+        return self._unpacking.snapshot_for(image, filesystem)
+
+
+class _Adding:
+    """Counts those that add content; a collection runs only when there are none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._adding = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._adding += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._adding -= 1
+
+    def exclusively(self) -> _Exclusive:
+        """A context whose value says whether nobody is adding; nobody begins inside it."""
+        return _Exclusive(self._lock, lambda: self._adding == 0)
+
+
+class _Exclusive:
+    def __init__(self, lock: threading.Condition, alone: Callable[[], bool]) -> None:
+        self._lock, self._alone = lock, alone
+
+    def __enter__(self) -> bool:
+        self._lock.acquire()
+        return self._alone()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

@@ -1,0 +1,161 @@
+"""New images from what is at hand: a root file system as tar, or a container's changes."""
+
+from __future__ import annotations
+
+import platform as host
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from lading.archive import Applied, Archives
+from lading.archive.compression import sniff
+from lading.errors import Invalid
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import LayerDirectory
+from lading.images.catalog import Catalog
+from lading.images.changes import apply_changes
+from lading.images.records import Image, NewLayer
+from lading.model import oci
+from lading.store.blobs import CHUNK, Blobs
+from lading.store.clock import now
+
+_MEDIA_TYPES = {"": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        ...
+
+
+def architecture() -> str:
+    """This host's architecture in Go's words."""
+    return _ARCHITECTURES.get(host.machine(), host.machine())
+
+
+def encode_config(config: dict[str, Any]) -> bytes:
+    """An image config as bytes, always the same for the same content."""
+    return msgspec.json.encode(config, order="deterministic")
+
+
+class Making:
+    """Makes images; thread safe."""
+
+    def __init__(self, catalog: Catalog, blobs: Blobs, archives: Archives) -> None:
+        self._catalog, self._blobs, self._archives = catalog, blobs, archives
+
+    def import_(
+        self, stream: Readable, *, changes: Sequence[str], message: str, platform: str
+    ) -> str:
+        """An image of one layer from a tar, compressed or not. Raises Invalid."""
+        settings = apply_changes({}, changes)
+        layer = self._stored_layer(stream)
+        created = now()
+        os_name, _, rest = platform.partition("/")
+        config = {
+            "architecture": rest.partition("/")[0] or architecture(),
+            "os": os_name or "linux",
+            "created": created,
+            "config": settings,
+            "container_config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+            "history": [{"created": created, "comment": message}],
+        }
+        return self._catalog.add(encode_config(config), [layer])
+
+    def measure(self, blob: int) -> Applied:
+        """Read a layer's blob through: its digest, length and sizes."""
+        return self._archives.digest(blob)
+
+    def _stored_layer(self, stream: Readable) -> NewLayer:
+        with self._blobs.writer() as writer:
+            first = b""
+            while piece := stream.read(CHUNK):
+                first = first or piece[:16]
+                writer.write(piece)
+            if not first:
+                raise Invalid("the archive is empty")
+            digest = writer.commit()
+        try:
+            with self._blobs.open(digest) as blob:
+                read = self.measure(blob.fileno())
+        except BaseException:
+            self._blobs.remove(digest)
+            raise
+        kind = sniff(first)
+        media_type = _MEDIA_TYPES.get(kind, f"{oci.LAYER}+{kind}")
+        return NewLayer(read.diff_id, digest, media_type, read.size, read.length)
+
+    def commit(
+        self,
+        parent: Image | None,
+        settings: dict[str, Any],
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        layer: LayerDirectory | None,
+        *,
+        created_by: str,
+        author: str,
+        comment: str,
+        container: str = "",
+        created: str = "",
+    ) -> str:
+        """An image with one more layer: what ``upper`` changes against ``lower``."""
+        with self._blobs.writer() as writer:
+            packed = self._archives.diff(lower, upper, writer.fileno(), layer)
+            empty = packed.entries == 0
+            if not empty:
+                writer.commit_written(packed.digest)
+        new = NewLayer(packed.digest, packed.digest, oci.LAYER, packed.size, packed.length)
+        return self.derived(
+            parent, settings, None if empty else new,
+            created_by=created_by, author=author, comment=comment, container=container,
+            created=created,
+        )  # fmt: skip
+
+    def derived(
+        self,
+        parent: Image | None,
+        settings: dict[str, Any],
+        layer: NewLayer | None,
+        *,
+        created_by: str,
+        author: str = "",
+        comment: str = "",
+        container: str = "",
+        created: str = "",
+    ) -> str:
+        """An image that adds a layer (or only history) and settings to another."""
+        base: dict[str, Any] = msgspec.json.decode(parent.config_bytes) if parent else {}
+        layers = [
+            NewLayer(la.diff_id, la.digest, la.media_type, la.size, la.length)
+            for la in (parent.layers if parent else ())
+        ]
+        if layer is not None:
+            layers.append(layer)
+        created = created or now()
+        line = {"created": created, "created_by": created_by}
+        if author:
+            line["author"] = author
+        if comment:
+            line["comment"] = comment
+        history: dict[str, Any] = {**line} if layer is not None else {**line, "empty_layer": True}
+        config: dict[str, Any] = {
+            "architecture": base.get("architecture") or architecture(),
+            "os": base.get("os") or "linux",
+            "created": created,
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [la.diff_id for la in layers]},
+            "history": [*(base.get("history") or ()), history],
+        }
+        extra = {
+            "author": author or base.get("author"),
+            "container": container,
+            "variant": base.get("variant"),
+        }
+        config |= {name: value for name, value in extra.items() if value}
+        return self._catalog.add(encode_config(config), layers, parent.id if parent else "")

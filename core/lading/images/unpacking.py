@@ -1,0 +1,222 @@
+"""Snapshots of images: layers unpacked on a filesystem backend, when first needed there.
+
+Names on the backend: a layer's chain ID; ``init:<hex>`` for the init layer on top of an image,
+which holds the mount points that an engine needs (docs/decisions/0004); ``unpack-<n>`` while one is
+made. Layers come from the blobs, so every backend can have every image without a registry.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+from uuid import uuid4
+
+from lading.archive import Applied, Archives, Root
+from lading.backends import Backends, Loaded
+from lading.errors import Conflict, Invalid, LadingError, NotFound
+from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories
+from lading.images.catalog import Catalog
+from lading.images.records import Image, Layer
+from lading.store.blobs import Blobs
+
+#: Layers of one image that are unpacked at a time; each keeps a processor busy.
+PARALLEL = 2
+
+_MAKING = "unpack-"
+_INIT = "init:"
+
+
+class Unpacking:
+    """Makes and removes snapshots of images; thread safe."""
+
+    def __init__(
+        self, catalog: Catalog, blobs: Blobs, filesystems: Backends[Filesystem], archives: Archives
+    ) -> None:
+        self._catalog, self._blobs = catalog, blobs
+        self._filesystems, self._archives = filesystems, archives
+        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        self._ready: set[tuple[str, str]] = set()
+
+    def snapshot_for(self, image: Image, filesystem: str) -> str:
+        """The committed snapshot that a container of the image is prepared on."""
+        backend = self._filesystems.get(filesystem)
+        name = _init_name(image.top_chain)
+        if (backend.name, name) in self._ready:
+            return name
+        with self._locks[backend.name, name]:
+            if not _exists(backend, name):
+                parent = self.unpacked(image, backend)
+                self._make_init(backend, name, parent)
+        self._ready.add((backend.name, name))
+        return name
+
+    def unpacked(self, image: Image, backend: Loaded[Filesystem]) -> str:
+        """Make sure that all layers are on the backend; the top one's snapshot, or ""."""
+        missing = [la for la in image.layers if not _exists(backend, la.chain_id)]
+        if missing:
+            self._unpack(image, missing, backend)
+        return image.top_chain
+
+    def _unpack(self, image: Image, missing: list[Layer], backend: Loaded[Filesystem]) -> None:
+        parents = dict(
+            zip(
+                [la.chain_id for la in image.layers],
+                ["", *(la.chain_id for la in image.layers)],
+                strict=False,
+            )
+        )
+        if "layer-directory" not in backend.capabilities:
+            for layer in missing:
+                self._one(layer, parents[layer.chain_id], backend)
+            return
+        with ThreadPoolExecutor(PARALLEL, "unpack") as pool:
+            early = [
+                (layer, pool.submit(self._early, layer, bool(parents[layer.chain_id]), backend))
+                for layer in missing
+            ]
+            try:
+                for layer, future in early:
+                    self._late(layer, parents[layer.chain_id], future.result(), backend)
+            except BaseException:
+                for _, future in early:
+                    future.cancel()
+                raise
+
+    def _early(
+        self, layer: Layer, has_parent: bool, backend: Loaded[Filesystem]
+    ) -> tuple[str, Applied | None]:
+        """Unpack a layer into a directory of its own, before its parent is there."""
+        if _exists(backend, layer.chain_id):
+            return "", None
+        key = f"{_MAKING}{uuid4().hex}"
+        backend.hook.prepare(key=key, parent="", labels={})
+        try:
+            directory = _layers(backend).layer_directory(key=key)
+            with self._blobs.open(layer.digest) as blob:
+                applied = self._archives.apply_directory(
+                    directory, blob.fileno(), parent=has_parent
+                )
+        except BaseException:
+            backend.hook.remove(key=key)
+            raise
+        if applied is None:
+            backend.hook.remove(key=key)
+        return (key, applied) if applied is not None else ("", None)
+
+    def _late(
+        self,
+        layer: Layer,
+        parent: str,
+        early: tuple[str, Applied | None],
+        backend: Loaded[Filesystem],
+    ) -> None:
+        """Put an unpacked layer on its parent, which is there by now."""
+        key, applied = early
+        with self._locks[backend.name, layer.chain_id]:
+            if _exists(backend, layer.chain_id):
+                if key:
+                    backend.hook.remove(key=key)
+                return
+            if applied is None:
+                self._mounted(layer, parent, backend)
+                return
+            try:
+                if parent:
+                    _layers(backend).rebase(key=key, parent=parent)
+                self._finish(layer, key, applied, backend)
+            except BaseException:
+                _remove(backend, key)
+                raise
+
+    def _one(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> None:
+        with self._locks[backend.name, layer.chain_id]:
+            if not _exists(backend, layer.chain_id):
+                self._mounted(layer, parent, backend)
+
+    def _mounted(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> None:
+        """Unpack a layer with its parent in view."""
+        key = f"{_MAKING}{uuid4().hex}"
+        recipe = backend.hook.prepare(key=key, parent=parent, labels={})
+        try:
+            with self._blobs.open(layer.digest) as blob:
+                applied = self._archives.apply(Root(tuple(recipe)), blob.fileno(), alone=not parent)
+            self._finish(layer, key, applied, backend)
+        except BaseException:
+            _remove(backend, key)
+            raise
+
+    def _finish(
+        self, layer: Layer, key: str, applied: Applied, backend: Loaded[Filesystem]
+    ) -> None:
+        if applied.diff_id != layer.diff_id:
+            raise Invalid(
+                f"layer {layer.digest} unpacks to {applied.diff_id}, the image says {layer.diff_id}"
+            )
+        backend.hook.commit(key=key, name=layer.chain_id)
+        if layer.size < 0 or layer.length < 0:
+            self._catalog.measured(layer.diff_id, applied.size, applied.length)
+
+    def _make_init(self, backend: Loaded[Filesystem], name: str, parent: str) -> None:
+        key = f"{_MAKING}{uuid4().hex}"
+        recipe = backend.hook.prepare(key=key, parent=parent, labels={})
+        try:
+            self._archives.touch_init(Root(tuple(recipe)))
+            backend.hook.commit(key=key, name=name)
+        except BaseException:
+            _remove(backend, key)
+            raise
+
+    def collect(self, wanted: Iterable[str]) -> None:
+        """Remove the snapshots of layers that no image has any more, on all backends."""
+        keep = set(wanted) | {_init_name(chain) for chain in wanted} | {_init_name("")}
+        for backend in self._filesystems.usable():
+            doomed = [
+                s.key
+                for s in backend.hook.walk()
+                if s.kind is Kind.COMMITTED and s.key not in keep and _ours(s.key)
+            ]
+            for name in reversed(doomed):
+                self._ready.discard((backend.name, name))
+                try:
+                    backend.hook.remove(key=name)
+                except (Conflict, NotFound):
+                    # A container still stands on it: it goes with the next collection.
+                    continue
+
+    def sweep(self) -> None:
+        """At start: remove what a killed daemon has left half made."""
+        for backend in self._filesystems.usable():
+            for snapshot in list(backend.hook.walk()):
+                if snapshot.key.startswith(_MAKING):
+                    _remove(backend, snapshot.key)
+
+
+def _init_name(chain: str) -> str:
+    return _INIT + (chain.removeprefix("sha256:") or "empty")
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(("sha256:", _INIT))
+
+
+def _exists(backend: Loaded[Filesystem], name: str) -> bool:
+    try:
+        backend.hook.stat(key=name)
+    except NotFound:
+        return False
+    return True
+
+
+def _remove(backend: Loaded[Filesystem], key: str) -> None:
+    try:
+        backend.hook.remove(key=key)
+    except LadingError:
+        pass
+
+
+def _layers(backend: Loaded[Filesystem]) -> LayerDirectories:
+    backend.require("layer-directory")
+    return cast(LayerDirectories, backend.manager.hook)
