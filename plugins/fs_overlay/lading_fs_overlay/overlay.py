@@ -94,13 +94,7 @@ class Overlay:
     def commit(self, key: str, name: str) -> None:
         """Sync, and change the kind; the work directory goes."""
         row = self.table.get(key)
-        if not self.volatile:
-            descriptor = os.open(row.directory / "fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                _syncfs(descriptor)
-            finally:
-                os.close(descriptor)
-        self.table.commit(key, name)
+        self.table.commit(key, name, durable=not self.volatile)
         shutil.rmtree(row.directory / "work", ignore_errors=True)
 
     @hookimpl
@@ -109,6 +103,9 @@ class Overlay:
         row = self.table.get(key)
         if row.snapshot.kind is Kind.COMMITTED:
             raise NotFound(f'snapshot "{key}" is committed: it is mounted through a view')
+        if self.volatile:
+            # The kernel's mark of an unsynced mount: it would refuse the next one.
+            shutil.rmtree(row.directory / "work/work/incompat", ignore_errors=True)
         return self._recipe(row)
 
     @hookimpl
@@ -169,6 +166,8 @@ class Overlay:
 def _elsewhere(directory: Path, place: Path, key: str) -> None:
     """Put the writable layer under a directory of the user's choice."""
     target = place / f"lading-{key}"
+    # The key is free, so this can only be what a crash has left.
+    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(mode=0o700, parents=True)
     for name in ("fs", "work"):
         (target / name).mkdir(mode=0o755)
@@ -183,11 +182,3 @@ def _filesystem_type(path: Path) -> int:
     if libc.statfs(os.fsencode(path), buffer) != 0:
         raise OSError(ctypes.get_errno(), "statfs", str(path))
     return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF
-
-
-def _syncfs(descriptor: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor) != 0:
-        raise OSError(ctypes.get_errno(), "syncfs")
