@@ -19,11 +19,13 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lading.errors import Conflict, InUse, Invalid, NotFound
 from lading.hooks.filesystem import Kind, Snapshot
+from lading.linux import syscalls
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 META = "meta.json"
@@ -41,9 +43,7 @@ class Row:
 class SnapshotTable:
     """All snapshots of one backend; thread safe. ``destroy`` removes a snapshot's directory."""
 
-    def __init__(
-        self, root: Path, destroy: Callable[[Path], None] = shutil.rmtree
-    ) -> None:
+    def __init__(self, root: Path, destroy: Callable[[Path], None] = shutil.rmtree) -> None:
         self.root = root / "snapshots"
         self._destroy = destroy
         self._lock = threading.Lock()
@@ -145,8 +145,11 @@ class SnapshotTable:
             parent = row.snapshot.parent
         return found
 
-    def commit(self, key: str, name: str) -> None:
-        """Turn an active snapshot into a committed one. Raises NotFound, Conflict, Invalid."""
+    def commit(self, key: str, name: str, *, durable: bool = True) -> None:
+        """Turn an active snapshot into a committed one. Raises NotFound, Conflict, Invalid.
+
+        ``durable``: everything in it is on disk when this returns.
+        """
         if not _NAME.fullmatch(name):
             raise Invalid(f'bad snapshot name "{name}"')
         row = self.get(key)
@@ -157,8 +160,14 @@ class SnapshotTable:
                 raise Conflict(f'snapshot "{name}" exists already')
             self._busy.add(name)
         try:
+            if durable:
+                # Its content first: what is called committed must be whole, whatever happens.
+                _sync_content(row.directory)
             done = Snapshot(name, row.snapshot.parent, Kind.COMMITTED, row.snapshot.labels)
             _write_meta(row.directory, done)
+            if durable:
+                _sync(row.directory)
+                _sync(self.root)
         finally:
             with self._lock:
                 self._busy.discard(name)
@@ -228,8 +237,34 @@ def _write_meta(directory: Path, snapshot: Snapshot) -> None:
         "labels": dict(snapshot.labels),
     }
     temporary = directory / f"{META}.new"
-    temporary.write_text(json.dumps(document))
+    with temporary.open("w") as file:
+        json.dump(document, file)
+        if snapshot.kind is Kind.COMMITTED:
+            file.flush()
+            os.fdatasync(file.fileno())
     os.replace(temporary, directory / META)
+
+
+def _sync_content(directory: Path) -> None:
+    """Write out every filesystem that holds a part of the snapshot: a link may lead to another."""
+    places = {os.stat(p).st_dev: p for p in [directory, *directory.iterdir()] if p.is_dir()}
+    for place in places.values():
+        with _opened(place) as descriptor:
+            syscalls.syncfs(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    with _opened(directory) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def tree_usage(top: Path) -> tuple[int, int]:

@@ -121,6 +121,11 @@ def umount2(target: PathLike, flags: int = 0) -> None:
     check(libc.umount2(os.fsencode(target), flags), "umount", target)
 
 
+def syncfs(descriptor: int) -> None:
+    """syncfs(2)."""
+    check(libc.syncfs(descriptor), "syncfs")
+
+
 def pivot_root(new_root: PathLike, put_old: PathLike) -> None:
     """pivot_root(2)."""
     result = libc.syscall(SYS_PIVOT_ROOT, os.fsencode(new_root), os.fsencode(put_old))
