@@ -15,6 +15,7 @@ from lading.hooks.common import Mount
 from lading.hooks.filesystem import Filesystem, LayerDirectory
 from lading.images import saving
 from lading.images.catalog import Catalog
+from lading.images.changes import apply_changes
 from lading.images.filters import ImageFilters
 from lading.images.loading import Loading
 from lading.images.making import Making, Readable
@@ -25,7 +26,6 @@ from lading.model import reference
 from lading.store.blobs import Blobs
 from lading.store.db import Database
 from lading.store.events import Events
-
 
 #: ``list`` is a method below.
 Strings = list[str]
@@ -73,17 +73,17 @@ class Images:
         return self.catalog.get(self.catalog.find(ref))
 
     def list(
-        self, filters: Mapping[str, Sequence[str]] | None = None, *, everything: bool = False
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, all: bool = False
     ) -> list[Image]:
-        """Images, the newest first; without ``everything`` those that are only others' parents
-        are left out. Raises Invalid for unknown filters."""
+        """Images, the newest first; without ``all`` those that are only others' parents are left
+        out. Raises Invalid for unknown filters."""
         chosen = ImageFilters(filters or {}, self.get)
         found = [self.catalog.get(image_id) for image_id in self.catalog.ids()]
         parents = {image.parent for image in found if image.parent}
         shown = [
             image
             for image in found
-            if everything or image.repo_tags or image.repo_digests or image.id not in parents
+            if all or image.repo_tags or image.repo_digests or image.id not in parents
         ]
         shown = [named for image in shown if (named := chosen.apply(image)) is not None]
         return sorted(shown, key=lambda image: image.created, reverse=True)
@@ -129,9 +129,9 @@ class Images:
         shown = named.with_default_tag().familiar
         self._events.publish("image", "tag", image_id, {"name": shown})
 
-    def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
+    def remove(self, ref: str, *, force: bool = False, noprune: bool = False) -> Sequence[Deleted]:
         """``rmi``. Raises Conflict when containers, or names elsewhere, need it."""
-        done = self._removal.remove(ref, force=force, prune=prune)
+        done = self._removal.remove(ref, force=force, prune=not noprune)
         if any(row.deleted for row in done):
             self.collect()
         return done
@@ -142,7 +142,7 @@ class Images:
         dangling = (filters.get("dangling") or ["true"])[0].lower() in ("true", "1")
         done: deque[Deleted] = deque()
         before = self._space()
-        for image in self.list(values, everything=False):
+        for image in self.list(values):
             if (dangling and image.repo_tags) or self.users(image.id):
                 continue
             for name in image.repo_tags or (image.id,):
@@ -203,13 +203,14 @@ class Images:
         self,
         stream: Readable,
         *,
-        name: str = "",
+        repo: str = "",
+        tag: str = "",
         changes: Sequence[str] = (),
         message: str = "",
         platform: str = "",
     ) -> Image:
         """An image from a root file system as tar. Raises Invalid; nothing is left then."""
-        named = reference.parse(name).with_default_tag() if name else None
+        named = _named(repo, tag)
         with self._adding:
             image_id = self._making.import_(
                 stream, changes=changes, message=message, platform=platform
@@ -230,14 +231,20 @@ class Images:
         upper: Sequence[Mount],
         layer: LayerDirectory | None = None,
         *,
-        name: str = "",
+        repo: str = "",
+        tag: str = "",
+        changes: Sequence[str] = (),
         created_by: str = "",
         author: str = "",
         comment: str = "",
         container: str = "",
     ) -> Image:
-        """An image with what ``upper`` changes against ``lower`` as its new top layer."""
-        named = reference.parse(name).with_default_tag() if name else None
+        """An image with what ``upper`` changes against ``lower`` as its new top layer.
+
+        ``settings`` is its config, to which ``changes`` are applied. Raises Invalid.
+        """
+        named = _named(repo, tag)
+        settings = apply_changes(settings, changes)
         with self._adding:
             image_id = self._making.commit(
                 parent, settings, lower, upper, layer,
@@ -288,16 +295,19 @@ class Images:
                 self.catalog.measured(layer.diff_id, read.size, read.length)
         return self.catalog.get(image_id)
 
-    def load(self, stream: Source) -> Iterator[str]:
-        """Load an archive; yields what Docker prints: ``Loaded image: NAME`` lines."""
+    def load(self, stream: Source, tell: Callable[[Mapping[str, Any]], None]) -> Iterator[str]:
+        """Load an archive; yields the name of each image, its id where it has none.
+
+        ``tell`` gets progress in the form of Docker's JSON messages.
+        """
         with self._adding:
             for image_id, names in self._loading.load(stream):
-                self._unpack_or_forget(self.catalog.get(image_id))
+                image = self.catalog.get(image_id)
+                for layer in image.layers:
+                    tell({"id": layer.diff_id[7:19], "status": "Loading layer"})
+                self._unpack_or_forget(image)
                 self._events.publish("image", "load", image_id, {"name": image_id})
-                for name in names:
-                    yield f"Loaded image: {reference.unfamiliar(name).familiar}"
-                if not names:
-                    yield f"Loaded image ID: {image_id}"
+                yield from [reference.unfamiliar(name).familiar for name in names] or [image_id]
 
     # -- for containers
 
@@ -307,6 +317,15 @@ class Images:
         Unpacks what is missing there.
         """
         return self._unpacking.snapshot_for(image, filesystem)
+
+
+def _named(repo: str, tag: str) -> reference.Reference | None:
+    if not repo:
+        return None
+    named = reference.parse(repo)
+    if named.digest:
+        raise Invalid("an image cannot be given a digest for a name")
+    return named.with_tag(tag) if tag else named.with_default_tag()
 
 
 class _Adding:
