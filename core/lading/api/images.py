@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import cast
 
 from lading.api import render_image as render
 from lading.api.engine import Engine
@@ -15,18 +15,10 @@ from lading.api.progress import Emit, progress
 from lading.api.routes import Routes
 from lading.api.version import version_of
 from lading.errors import Invalid, NotFound, Unavailable
-from lading.http.messages import Request, Response
+from lading.http.messages import Request, RequestBody, Response
 
 TAR = "application/x-tar"
 FETCH_SECONDS = 60
-
-
-class Readable(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes; none at the end."""
-        ...
 
 
 class ImageRoutes:
@@ -72,8 +64,8 @@ class ImageRoutes:
 
     def tag(self, request: Request) -> Response:
         """``POST /images/X/tag``."""
-        repo, tag = required(request, "repo"), request.query.get("tag")
-        self._images.tag(request.values["name"], f"{repo}:{tag}" if tag else repo)
+        name = name_of(required(request, "repo"), request.query.get("tag"))
+        self._images.tag(request.values["name"], name)
         return Response(201)
 
     def remove(self, request: Request) -> Response:
@@ -141,12 +133,19 @@ class ImageRoutes:
         raise NotFound("page not found")
 
 
+def name_of(repository: str, tag: str) -> str:
+    """A reference from the two parameters that clients split it into; the tag may be a digest."""
+    if not tag:
+        return repository
+    return f"{repository}@{tag}" if ":" in tag else f"{repository}:{tag}"
+
+
 def _ignore(message: object) -> None:
     """Progress that nobody asked for."""
 
 
 @contextmanager
-def _source(request: Request, source: str) -> Iterator[Readable]:
+def _source(request: Request, source: str) -> Iterator[RequestBody]:
     if source == "-":
         yield request.body
         return
@@ -155,6 +154,6 @@ def _source(request: Request, source: str) -> Iterator[Readable]:
         raise Invalid(f'import from "{source}": neither "-" nor an http(s) URL')
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as response:
-            yield response
+            yield cast(RequestBody, response)
     except urllib.error.URLError as error:
         raise Unavailable(f'import from "{source}": {error.reason}') from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lading.api.engine import Engine
-from lading.api.images import ImageRoutes
+from lading.api.images import ImageRoutes, name_of
 from lading.api.parameters import body, credentials, filters, required
 from lading.api.progress import progress
 from lading.api.routes import Routes
@@ -30,13 +30,11 @@ class TransferRoutes:
     def create(self, request: Request) -> Response:
         """``POST /images/create``: pull, or import."""
         query = request.query
-        name, tag = query.get("fromImage"), query.get("tag")
-        if not name:
+        name = name_of(query.get("fromImage"), query.get("tag"))
+        if not query.get("fromImage"):
             if not query.get("fromSrc"):
                 raise Invalid("one of the query parameters fromImage and fromSrc is needed")
             return self._images.import_(request)
-        if tag:
-            name += f"@{tag}" if ":" in tag else f":{tag}"
         auth, platform = credentials(request), query.get("platform")
         return progress(
             request, lambda emit: self._transfers.pull(name, emit, auth=auth, platform=platform)
@@ -44,9 +42,7 @@ class TransferRoutes:
 
     def push(self, request: Request) -> Response:
         """``POST /images/X/push``."""
-        name, tag = request.values["name"], request.query.get("tag")
-        if tag:
-            name += f":{tag}"
+        name = name_of(request.values["name"], request.query.get("tag"))
         auth = credentials(request)
         return progress(request, lambda emit: self._transfers.push(name, emit, auth=auth))
 
