@@ -16,7 +16,7 @@ class TransferRoutes:
     """What of ``/images`` reaches a registry, ``/distribution`` and ``/auth``."""
 
     def __init__(self, engine: Engine) -> None:
-        self._transfers = engine.transfers
+        self._engine = engine
         self._images = ImageRoutes(engine)
 
     def register(self, routes: Routes) -> None:
@@ -37,18 +37,18 @@ class TransferRoutes:
             return self._images.import_(request)
         auth, platform = credentials(request), query.get("platform")
         return progress(
-            request, lambda emit: self._transfers.pull(name, emit, auth=auth, platform=platform)
+            request, lambda emit: self._engine.transfers.pull(name, emit, auth=auth, platform=platform)
         )
 
     def push(self, request: Request) -> Response:
         """``POST /images/X/push``."""
         name = name_of(request.values["name"], request.query.get("tag"))
         auth = credentials(request)
-        return progress(request, lambda emit: self._transfers.push(name, emit, auth=auth))
+        return progress(request, lambda emit: self._engine.transfers.push(name, emit, auth=auth))
 
     def search(self, request: Request) -> Response:
         """``GET /images/search``."""
-        found = self._transfers.search(
+        found = self._engine.transfers.search(
             required(request, "term"),
             limit=request.query.integer("limit"),
             filters=filters(request),
@@ -59,10 +59,10 @@ class TransferRoutes:
     def distribution(self, request: Request) -> Response:
         """``GET /distribution/X/json``."""
         return Response.json(
-            self._transfers.distribution(request.values["name"], auth=credentials(request))
+            self._engine.transfers.distribution(request.values["name"], auth=credentials(request))
         )
 
     def login(self, request: Request) -> Response:
         """``POST /auth``."""
-        token = self._transfers.login(decode(body(request), AuthConfig))
+        token = self._engine.transfers.login(decode(body(request), AuthConfig))
         return Response.json({"Status": "Login Succeeded", "IdentityToken": token})
