@@ -133,7 +133,9 @@ def run_helper(helper: str, verb: str, text: str, *, missing_is_empty: bool = Fa
 
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run([program, verb], input=text, capture_output=True, text=True)
+        done = subprocess.run(
+            [program, verb], check=False, input=text, capture_output=True, text=True
+        )
     except OSError as error:
         raise Failure(f'credential helper "{program}": {error.strerror}') from error
     said = done.stdout.strip()

@@ -70,7 +70,7 @@ def switch(long: str, short: str, help: str, *, default: bool = False, **more: A
     return Flag(long, short, help, kind="bool", default=default, parse=_boolean, **more)
 
 
-def text(long: str, short: str, help: str, *, default: str = "", **more: Any) -> Flag:
+def text(long: str, short: str, help: str, *, default: Any = "", **more: Any) -> Flag:
     """A flag with one value; the last one wins."""
     parse = more.pop("parse", str)
     kind = more.pop("kind", "string")

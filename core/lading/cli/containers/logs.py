@@ -9,9 +9,6 @@ from lading.cli.output.units import timestamp
 from lading.cli.streams.attachment import copy_frames
 from lading.http.client import Response
 
-RAW_CONTENT = "application/vnd.docker.raw-stream"
-MULTIPLEXED_CONTENT = "application/vnd.docker.multiplexed-stream"
-
 
 @command(
     "Show what a container has written",
@@ -56,6 +53,6 @@ class ResponseSource:
     def __init__(self, response: Response) -> None:
         self._response = response
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, /) -> bytes:
         """Some bytes; none at the end."""
         return self._response.read1(size)

@@ -11,8 +11,22 @@ from lading.cli.creation.flags import LIMITS
 from lading.cli.flags import Call, text
 
 CHANGEABLE = frozenset(
-    "blkio-weight cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus"
-    " cpuset-mems kernel-memory memory memory-reservation memory-swap pids-limit".split()
+    [
+        "blkio-weight",
+        "cpu-period",
+        "cpu-quota",
+        "cpu-rt-period",
+        "cpu-rt-runtime",
+        "cpu-shares",
+        "cpus",
+        "cpuset-cpus",
+        "cpuset-mems",
+        "kernel-memory",
+        "memory",
+        "memory-reservation",
+        "memory-swap",
+        "pids-limit",
+    ]
 )
 MEMBERS = {
     "blkio-weight": "BlkioWeight",

@@ -272,11 +272,10 @@ def restart_policy(text: str) -> Body:
     name, colon, count = text.partition(":")
     if not text:
         return {"Name": "no", "MaximumRetryCount": 0}
-    if colon and (not count.isdigit() or name != "on-failure"):
-        if not count.isdigit():
-            raise Failure(
-                "invalid restart policy format: maximum retry count must be an integer", code=125
-            )
+    if colon and not count.isdigit():
+        raise Failure(
+            "invalid restart policy format: maximum retry count must be an integer", code=125
+        )
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 

@@ -19,7 +19,7 @@ def volumes(values: list[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
     anonymous: dict[str, dict[str, str]] = {}
     for value in values:
         source, colon, rest = value.partition(":")
-        if not value or source == "" and colon:
+        if not value or (source == "" and colon):
             raise Failure(f"invalid spec: {value}: empty section between colons", code=125)
         if not colon:
             anonymous[value] = {}

@@ -11,8 +11,10 @@ from lading.cli.output.units import size_in_bytes
 
 _RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}")
 ULIMITS = frozenset(
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending"
-    " stack".split()
+    (
+        *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile"),
+        *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
+    )
 )
 
 

@@ -106,9 +106,11 @@ def images(call: Call) -> None:
     listed = rows(found, digests=digests)
     if call.on("quiet"):
         # An image has one id, however many names.
-        listed = list({image["Id"]: image for image in listed}.values()) if (
-            not call.on("digests")
-        ) else listed
+        listed = (
+            list({image["Id"]: image for image in listed}.values())
+            if (not call.on("digests"))
+            else listed
+        )
     show_list(
         columns(truncate=not call.on("no-trunc")),
         listed,

@@ -62,11 +62,8 @@ def parse(text: str) -> ImageName:
         domain = DEFAULT_DOMAIN
     if domain == DEFAULT_DOMAIN and "/" not in path:
         path = f"library/{path}"
-    bad_tag = (
-        bool(tag)
-        and not _TAG.fullmatch(tag)
-        or (bool(colon) and "/" not in rest.rpartition(":")[2] and not tag)
-    )
+    empty_tag = rest.endswith(":")
+    bad_tag = empty_tag or (tag != "" and not _TAG.fullmatch(tag))
     if bad_tag or (at and not _DIGEST.fullmatch(digest)):
         raise Failure(f"invalid reference format: {text!r}")
     if not _PATH.fullmatch(path):

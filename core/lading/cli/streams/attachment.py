@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from typing import Protocol
 
 from lading.cli.errors import Failure
 from lading.cli.streams.detach import DetachScanner, key_codes
@@ -95,15 +96,15 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-class Source:
+class Source(Protocol):
     """Where frames are read from: a raw connection or a response."""
 
-    def recv(self, size: int = CHUNK) -> bytes:
+    def recv(self, size: int, /) -> bytes:
         """Some bytes; none at the end."""
-        raise NotImplementedError
+        ...
 
 
-def copy_frames(source: Upgraded | Source, *, raw: bool = False) -> None:
+def copy_frames(source: Source, *, raw: bool = False) -> None:
     """Write framed output to stdout and stderr; with ``raw`` there are no frames.
 
     Bytes are passed on as they come: a large frame is never held.

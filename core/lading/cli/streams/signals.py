@@ -13,7 +13,20 @@ from types import FrameType
 #: All that a user or a supervisor sends; job control stays with the shell.
 FORWARDED = tuple(
     getattr(signal, f"SIG{name}")
-    for name in "HUP INT QUIT TERM USR1 USR2 ALRM CONT VTALRM PROF IO PWR".split()
+    for name in (
+        "HUP",
+        "INT",
+        "QUIT",
+        "TERM",
+        "USR1",
+        "USR2",
+        "ALRM",
+        "CONT",
+        "VTALRM",
+        "PROF",
+        "IO",
+        "PWR",
+    )
 )
 IMPATIENT = 3
 

@@ -9,9 +9,12 @@ import struct
 import sys
 import termios
 import threading
+import time
 import tty
 from collections.abc import Callable
 from types import FrameType, TracebackType
+
+ATTEMPTS = 8
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -87,16 +90,18 @@ class WindowWatch:
             self._changed.clear()
             size = window_size()
             if size and size != (0, 0):
-                try:
-                    self._resize(*size)
-                except Exception as error:  # the container may end at any time
-                    if self._ended:
-                        return
-                    sys.stderr.flush()
-                    _note(error)
+                self._tell(*size)
 
-
-def _note(error: Exception) -> None:
-    """A size that did not get through is no reason to disturb the session."""
-    if os.environ.get("DEBUG"):
-        sys.stderr.write(f"failed to resize tty: {error}\r\n")
+    def _tell(self, rows: int, columns: int) -> None:
+        """Resize; the process may be a moment away from having its terminal."""
+        for attempt in range(ATTEMPTS):
+            try:
+                self._resize(rows, columns)
+            except Exception as error:
+                if self._ended:
+                    return
+                if attempt == ATTEMPTS - 1 and os.environ.get("DEBUG"):
+                    sys.stderr.write(f"failed to resize tty: {error}\r\n")
+                time.sleep(0.01 * (attempt + 1))
+            else:
+                return

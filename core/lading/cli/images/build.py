@@ -1,0 +1,219 @@
+"""``lading build``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from lading.cli.command import command, exactly
+from lading.cli.creation.environment import labels, proxies
+from lading.cli.creation.flags import memory_with_swap, size
+from lading.cli.creation.values import extra_host, ulimit
+from lading.cli.credentials import Credentials, header
+from lading.cli.errors import Failure
+from lading.cli.flags import Call, number, switch, text, texts
+from lading.cli.images.context import make_context
+from lading.cli.images.reference import parse
+from lading.cli.output.progress import Progress
+from lading.cli.output.units import human_size
+from lading.cli.streams.terminal import is_terminal
+
+SHOW_EVERY = 512 * 1024
+
+FLAGS = (
+    texts("add-host", "", "Line for /etc/hosts, NAME:ADDRESS", parse=extra_host),
+    texts("build-arg", "", "Value of an ARG, NAME=VALUE"),
+    texts("cache-from", "", "Image whose layers may be reused", kind="strings"),
+    text("cgroup-parent", "", "Cgroup above those of the steps"),
+    switch("compress", "", "Send the context compressed"),
+    number("cpu-period", "", "Period of the CPU quota, in microseconds"),
+    number("cpu-quota", "", "CPU time in each period, in microseconds"),
+    number("cpu-shares", "c", "Share of CPU time against others"),
+    text("cpuset-cpus", "", "CPUs that steps may run on"),
+    text("cpuset-mems", "", "Memory nodes that steps may use"),
+    switch("disable-content-trust", "", "Accepted; images are not signed", default=True),
+    text("file", "f", "The Dockerfile, if not PATH/Dockerfile"),
+    switch("force-rm", "", "Remove intermediate containers even after a failure"),
+    text("iidfile", "", "Write the image's id to this file"),
+    text("isolation", "", "Isolation backend of the steps"),
+    texts("label", "", "Label (key=value)"),
+    size("memory", "m", "Limit of memory"),
+    text(
+        "memory-swap",
+        "",
+        "Limit of memory and swap together, -1 for none",
+        kind="bytes",
+        default=0,
+        parse=memory_with_swap,
+    ),
+    text("network", "", "Network of the steps", default="default"),
+    switch("no-cache", "", "Run all steps"),
+    text("platform", "", "Platform of the image, os[/arch[/variant]]"),
+    text("progress", "", "Accepted; the output is plain", default="auto", hidden=True),
+    switch("pull", "", "Look for newer base images"),
+    switch("quiet", "q", "Print the image's id only"),
+    switch("rm", "", "Remove intermediate containers", default=True),
+    texts("security-opt", "", "Option of a security mechanism", kind="strings"),
+    size("shm-size", "", "Size of /dev/shm"),
+    switch("squash", "", "Make one layer of all new ones"),
+    texts("tag", "t", "Name of the image, name[:tag]"),
+    text("target", "", "Stage to build"),
+    texts("ulimit", "", "Limit of processes, name=soft[:hard]", kind="ulimit", parse=ulimit),
+)
+
+
+@command(
+    "Build an image from a Dockerfile",
+    usage="[OPTIONS] PATH | URL | -",
+    arguments=exactly(1),
+    flags=FLAGS,
+)
+def build(call: Call) -> None:
+    """Send the context, show the steps, note the id."""
+    for name in call.texts("tag"):
+        parse(name)
+    quiet, found = call.on("quiet"), _Result()
+    with ExitStack() as stack:
+        context = make_context(call.args[0], call.text("file"), stack)
+        query = _query(call)
+        query |= {"dockerfile": context.dockerfile or None, "remote": context.remote or None}
+        body: Iterator[bytes] | None = context.body
+        if body is not None and call.on("compress"):
+            body = _compressed(body)
+        if body is not None and not quiet:
+            body = _shown(body)
+        out = _Buffer() if quiet else sys.stdout
+        try:
+            messages = call.session.stream(
+                "POST",
+                "/build",
+                query=query,
+                body=body,
+                headers={"Content-Type": "application/x-tar", **_registries(call)},
+            )
+            Progress(out).show(messages, aux=found.note)  # type: ignore[arg-type]
+        except Failure:
+            if isinstance(out, _Buffer):
+                sys.stderr.write(out.text)
+            raise
+    identity = found.identity or (out.text.strip() if isinstance(out, _Buffer) else "")
+    if quiet:
+        call.session.print(identity)
+    if call.text("iidfile"):
+        if not identity:
+            raise Failure(f'cannot write "{call.text("iidfile")}": the daemon told no image id')
+        with open(call.text("iidfile"), "w", encoding="ascii") as file:
+            file.write(identity)
+
+
+class _Result:
+    """The id among the results."""
+
+    def __init__(self) -> None:
+        self.identity = ""
+
+    def note(self, aux: Any) -> None:
+        """Take a result."""
+        if isinstance(aux, dict) and aux.get("ID"):
+            self.identity = aux["ID"]
+
+
+class _Buffer:
+    """Output that is shown only after a failure."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        self.text += text
+
+    def flush(self) -> None:
+        """Nothing is held elsewhere."""
+
+    def isatty(self) -> bool:
+        """It is no terminal."""
+        return False
+
+
+def _query(call: Call) -> dict[str, Any]:
+    query: dict[str, Any] = {
+        "t": call.texts("tag"),
+        "q": "1" if call.on("quiet") else None,
+        "nocache": "1" if call.on("no-cache") else None,
+        "rm": "1" if call.on("rm") else "0",
+        "forcerm": "1" if call.on("force-rm") else None,
+        "pull": "1" if call.on("pull") else None,
+        "squash": "1" if call.on("squash") else None,
+        "buildargs": _arguments(call),
+        "labels": labels([], call.texts("label")),
+        "cachefrom": [n for value in call.texts("cache-from") for n in value.split(",")],
+        "securityopt": call.texts("security-opt"),
+        "ulimits": call.value("ulimit"),
+    }
+    for name in ("buildargs", "labels", "cachefrom", "securityopt", "ulimits"):
+        query[name] = json.dumps(query[name]) if query[name] else None
+    for parameter, flag in (
+        ("networkmode", "network"),
+        ("target", "target"),
+        ("platform", "platform"),
+        ("cgroupparent", "cgroup-parent"),
+        ("cpusetcpus", "cpuset-cpus"),
+        ("cpusetmems", "cpuset-mems"),
+        ("isolation", "isolation"),
+        ("cpuperiod", "cpu-period"),
+        ("cpuquota", "cpu-quota"),
+        ("cpushares", "cpu-shares"),
+        ("memory", "memory"),
+        ("memswap", "memory-swap"),
+        ("shmsize", "shm-size"),
+    ):
+        query[parameter] = call.value(flag) or None
+    query["extrahosts"] = call.texts("add-host")
+    return query
+
+
+def _arguments(call: Call) -> dict[str, str | None]:
+    """``--build-arg``; a bare name takes this process's value, null when it has none."""
+    found: dict[str, str | None] = {}
+    for value in call.texts("build-arg"):
+        name, equals, setting = value.partition("=")
+        found[name] = setting if equals else os.environ.get(name)
+    settings = call.session.settings.table("proxies")
+    for name, setting in proxies(settings, call.session.host).items():
+        found.setdefault(name, setting)
+    return found
+
+
+def _registries(call: Call) -> dict[str, str]:
+    """Credentials of all registries: the daemon learns the base images from the Dockerfile."""
+    return {"X-Registry-Config": header(Credentials(call.session.settings).all())}
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=31)
+    for piece in pieces:
+        if data := packer.compress(piece):
+            yield data
+    yield packer.flush()
+
+
+def _shown(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Tell how much is sent: live on a terminal, once elsewhere."""
+    sent = shown = 0
+    live = is_terminal(1)
+    for piece in pieces:
+        yield piece
+        sent += len(piece)
+        if live and sent - shown >= SHOW_EVERY:
+            shown = sent
+            sys.stdout.write(f"\rSending build context to the daemon  {human_size(sent)}\x1b[K")
+            sys.stdout.flush()
+    start = "\r" if live else ""
+    sys.stdout.write(f"{start}Sending build context to the daemon  {human_size(sent)}\n")
+    sys.stdout.flush()
