@@ -282,12 +282,12 @@ class Control:
                 if state.running or state.status is Status.RESTARTING:
                     live.exits.append(wait)
                 else:
-                    wait.resolve(state.exit_code, state.error)
+                    wait.resolve(state.exit_code)
             elif condition == "next-exit":
                 live.exits.append(wait)
             elif condition == "removed":
                 if self._table.lookup(live.id) is None:
-                    wait.resolve(state.exit_code, state.error)
+                    wait.resolve(state.exit_code)
                 else:
                     live.removals.append(wait)
             else:

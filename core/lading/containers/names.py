@@ -8,7 +8,7 @@ from collections.abc import Container
 
 from lading.errors import Conflict, Invalid
 
-_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _RULE = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 
 ID_LENGTH = 64

@@ -62,7 +62,7 @@ class Remover:
     def _tell(self, live: Live, record: Container) -> None:
         tell.event(self._parts.events, record, "destroy")
         for wait in (*live.removals, *live.exits):
-            wait.resolve(record.state.exit_code, record.state.error)
+            wait.resolve(record.state.exit_code)
         live.removals.clear()
         live.exits.clear()
 
