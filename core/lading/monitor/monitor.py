@@ -12,6 +12,7 @@ Nothing in here waits for the daemon: a daemon that is gone, or does not read, i
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 64
 #: Less likely to be killed for want of memory than any container; 0 is what containers start from.
 _PROTECTED: Final = -999
+#: Milliseconds for an init to end by itself that could not be started.
+_ENDING: Final = 500
 
 
 def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) -> None:
@@ -129,8 +132,7 @@ class _Monitor:
     def abandon(self) -> None:
         """Nothing came of it: leave an exit status if there was a process, and no socket."""
         if self._init_wait_pid in self._children:
-            os.kill(self._init_wait_pid, signal.SIGKILL)
-            _, status = os.waitpid(self._init_wait_pid, 0)
+            _, status = _await(self._init_wait_pid)
             self._write_exit(_exit(status))
         self._control.stop_listening()
 
@@ -364,6 +366,17 @@ class _Monitor:
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """The handler of signals that mean nothing to a monitor."""
+
+
+def _await(pid: int) -> tuple[int, int]:
+    """Wait for a child that should be ending by itself, and see to it when it does not."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(_ENDING):
+        os.kill(pid, signal.SIGKILL)
+    os.close(pidfd)
+    return os.waitpid(pid, 0)
 
 
 def _exit(status: int) -> Exit:
