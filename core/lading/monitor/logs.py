@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import threading
 import sys
 import time
 from calendar import timegm
@@ -44,18 +45,25 @@ class Follower:
 
     def __init__(self) -> None:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # A late call must not write to whatever has the descriptor's number by then.
+        self._lock = threading.Lock()
         self.finished = False
         self.cancelled = False
 
     def finish(self) -> None:
         """Tell that the container has ended: the reader ends when it has read everything."""
         self.finished = True
-        os.eventfd_write(self._event, 1)
+        self._wake()
 
     def cancel(self) -> None:
         """Let the reader end at once."""
         self.cancelled = True
-        os.eventfd_write(self._event, 1)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._event >= 0:
+                os.eventfd_write(self._event, 1)
 
     def fileno(self) -> int:
         """A descriptor that is readable once one of both was called."""
@@ -63,9 +71,10 @@ class Follower:
 
     def close(self) -> None:
         """Release the descriptor, after the reader has ended. A second call does nothing."""
-        if self._event >= 0:
-            os.close(self._event)
-            self._event = -1
+        with self._lock:
+            if self._event >= 0:
+                os.close(self._event)
+                self._event = -1
 
 
 def read_logs(
