@@ -11,8 +11,8 @@ import gzip
 import io
 import json
 import os
-import threading
 import sys
+import threading
 import time
 from calendar import timegm
 from collections import deque
