@@ -25,7 +25,7 @@ from lading.hooks import Context
 from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
 from lading.hooks.network import NetworkBackend
-from lading.images import Images
+from lading.images import Images, Transfers, User
 from lading.load_policy import Policy
 from lading.monitor import IsolationSpec, Spawner
 from lading.networks import Networks
@@ -163,6 +163,13 @@ class Engine:
             )
         )
 
+        self.images.users = self._users_of_image
+        self.transfers = Transfers(self.images, self.registries, settings)
+
+    def _users_of_image(self, image_id: str) -> list[User]:
+        users = self.containers.users_of_image(image_id)
+        return [User(container.id, container.state.running) for container in users]
+
     def _load(
         self, role: str, policy: Policy, *, default: str = "", only: Any = ()
     ) -> Backends[Any]:
@@ -206,6 +213,7 @@ class Engine:
                 target=self._tell_extensions, args=(seen,), name="extensions", daemon=True
             ).start()
         self.containers.reconcile()
+        self.images.start()
         self.networks.start()
         self.intents.resume(self.containers.intents)
         self.containers.restart_wanted()

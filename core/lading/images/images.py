@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lading.archive import Archives
+from lading.archive import Applied, Archives
 from lading.archive.compression import Source
 from lading.backends import Backends
 from lading.errors import Invalid
@@ -254,6 +254,15 @@ class Images:
                 self.catalog.point(named.canonical, image_id)
         return self.catalog.get(image_id)
 
+    def measure(self, digest: str) -> Applied:
+        """Read a layer's blob through: its diff ID, length and sizes."""
+        with self.blobs.open(digest) as blob:
+            return self._making.measure(blob.fileno())
+
+    def tell(self, action: str, actor: str, name: str) -> None:
+        """Publish an event about an image."""
+        self._events.publish("image", action, actor, {"name": name})
+
     # -- archives
 
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
@@ -290,8 +299,7 @@ class Images:
         image = self.catalog.get(image_id)
         for layer in image.layers:
             if layer.length < 0:
-                with self.blobs.open(layer.digest) as blob:
-                    read = self._making.measure(blob.fileno())
+                read = self.measure(layer.digest)
                 self.catalog.measured(layer.diff_id, read.size, read.length)
         return self.catalog.get(image_id)
 

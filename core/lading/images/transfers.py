@@ -1,0 +1,220 @@
+"""Between here and registries: what ``pull``, ``push``, ``search`` and ``login`` do."""
+
+from __future__ import annotations
+
+import platform as host
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lading.backends import Backends
+from lading.config import Settings
+from lading.errors import Invalid, LadingError, NotFound
+from lading.hooks.registry import Credentials, Registry, Remote, SearchResult
+from lading.images.images import Images
+from lading.images.making import architecture
+from lading.images.pulling import Emit, Pulling, is_transient
+from lading.images.pushing import Pushing
+from lading.images.remotes import Remotes
+from lading.model import oci, reference
+from lading.model.docker import AuthConfig
+from lading.model.reference import DEFAULT_DOMAIN, Reference
+
+SEARCH_LIMIT = 25
+
+#: Asked before ``pull`` and ``push``; raises Denied to veto.
+Veto = Callable[[str, str], None]
+
+
+class Transfers:
+    """Moves images; thread safe. Names are as the user wrote them."""
+
+    def __init__(
+        self,
+        images: Images,
+        registries: Backends[Registry],
+        settings: Settings,
+        veto: Veto = lambda action, name: None,
+    ) -> None:
+        self._images, self._veto = images, veto
+        self._remotes = Remotes(registries, settings)
+        self._pulling = Pulling(images, settings.max_concurrent_downloads)
+        self._pushing = Pushing(images, settings.max_concurrent_uploads)
+
+    def pull(self, name: str, emit: Emit, *, auth: AuthConfig | None, platform: str) -> None:
+        """Pull an image; without a tag, ``latest``. Raises NotFound, Unauthorized, Unavailable."""
+        wanted = reference.parse(name).with_default_tag()
+        self._veto("pull", wanted.familiar)
+        emit({"status": f"Pulling from {_shown(wanted)}", "id": wanted.tag or wanted.digest})
+        candidates = self._remotes.candidates(wanted, _credentials(auth))
+        for remote in candidates:
+            try:
+                self._pull_from(remote, wanted, platform, emit)
+                return
+            except (LadingError, OSError) as error:
+                if remote is candidates[-1] or not is_transient(error):
+                    raise
+                emit({"status": f"mirror {remote.host}: {error}"})
+
+    def _pull_from(self, remote: Remote, wanted: Reference, platform: str, emit: Emit) -> None:
+        backend = self._remotes.transport(remote)
+
+        def names(digest: str) -> Sequence[str]:
+            found = [wanted.canonical] if wanted.tag and not wanted.digest else []
+            return [*found, *([f"{wanted.name}@{digest}"] if digest else [])]
+
+        try:
+            done = self._pulling.pull(
+                backend, remote, wanted.digest or wanted.tag, platform, names, emit
+            )
+        except NotFound as error:
+            raise NotFound(f"manifest for {wanted.familiar} not found: {error.message}") from error
+        finally:
+            backend.hook.close(remote=remote)
+        if done.digest:
+            emit({"status": f"Digest: {done.digest}"})
+        said = "Downloaded newer image for" if done.fresh else "Image is up to date for"
+        emit({"status": f"Status: {said} {wanted.familiar}"})
+        self._images.tell("pull", wanted.familiar, wanted.familiar_name)
+
+    def push(self, name: str, emit: Emit, *, auth: AuthConfig | None) -> None:
+        """Push an image; without a tag, all tags of its repository. Raises NotFound, Denied."""
+        wanted = reference.parse(name)
+        if wanted.digest:
+            raise Invalid("cannot push a digest reference")
+        self._veto("push", wanted.familiar)
+        emit({"status": f"The push refers to repository [{wanted.name}]"})
+        by_image: dict[str, list[str]] = {}
+        for tag, image_id in self._local_tags(wanted):
+            by_image.setdefault(image_id, []).append(tag)
+        remote = self._remotes.only(wanted, _credentials(auth))
+        backend = self._remotes.transport(remote)
+        try:
+            for image_id, tags in by_image.items():
+                image = self._images.get(image_id)
+                manifest = self._pushing.push(backend, remote, image, tags, emit)
+                if manifest.digest:
+                    self._images.blobs.write(manifest.content)
+                    self._images.catalog.point(f"{wanted.name}@{manifest.digest}", image_id)
+        finally:
+            backend.hook.close(remote=remote)
+        self._images.tell("push", wanted.familiar, wanted.familiar_name)
+
+    def _local_tags(self, wanted: Reference) -> list[tuple[str, str]]:
+        found = [
+            (named.tag, image_id)
+            for name, image_id in self._images.catalog.names()
+            if (named := reference.unfamiliar(name)).name == wanted.name
+            and wanted.tag in ("", named.tag)
+        ]
+        if not found:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {wanted.familiar_name}"
+                if not wanted.tag
+                else f"tag does not exist: {wanted.familiar}"
+            )
+        return found
+
+    def search(
+        self,
+        term: str,
+        *,
+        limit: int,
+        filters: Mapping[str, Sequence[str]],
+        auth: AuthConfig | None,
+    ) -> Sequence[Mapping[str, Any]]:
+        """Search ``[HOST/]TERM``; rows in Docker's JSON. Raises Invalid for a bad filter."""
+        if not 0 <= limit <= 100:
+            raise Invalid(f"Limit {limit} is outside the range of [1, 100]")
+        first, slash, rest = term.partition("/")
+        is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
+        wanted = Reference(first if is_host else DEFAULT_DOMAIN, "")
+        keep = _search_filter(filters)
+        remote = self._remotes.only(wanted, _credentials(auth))
+        backend = self._remotes.transport(remote)
+        rows = backend.hook.search(
+            remote=remote, term=rest if is_host else term, limit=limit or SEARCH_LIMIT
+        )
+        return [
+            {
+                "name": row.name,
+                "description": row.description,
+                "star_count": row.stars,
+                "is_official": row.official,
+                "is_automated": row.automated,
+            }
+            for row in rows
+            if keep(row)
+        ]
+
+    def distribution(self, name: str, *, auth: AuthConfig | None) -> Mapping[str, Any]:
+        """What a registry has under a name, in Docker's JSON."""
+        wanted = reference.parse(name).with_default_tag()
+        remote = self._remotes.only(wanted, _credentials(auth))
+        backend = self._remotes.transport(remote)
+        found = backend.hook.manifest(remote=remote, reference=wanted.digest or wanted.tag)
+        if found.media_type in (oci.INDEX, oci.DOCKER_INDEX):
+            rows = oci.decode_index(found.content).manifests
+            platforms = [_platform(row.platform) for row in rows if row.platform]
+        else:
+            platforms = [{"architecture": architecture(), "os": host.system().lower()}]
+        descriptor = {
+            "mediaType": found.media_type,
+            "digest": found.digest,
+            "size": len(found.content),
+        }
+        return {"Descriptor": descriptor, "Platforms": platforms}
+
+    def login(self, auth: AuthConfig) -> str:
+        """Check credentials; returns an identity token or "". Raises Unauthorized."""
+        address = auth.server_address.partition("://")[2] or auth.server_address
+        host_name = address.partition("/")[0] or DEFAULT_DOMAIN
+        if host_name in ("index.docker.io", DEFAULT_DOMAIN):
+            host_name = DEFAULT_DOMAIN
+        remote = self._remotes.only(Reference(host_name, ""), _credentials(auth))
+        return self._remotes.transport(remote).hook.login(remote=remote)
+
+
+def _shown(wanted: Reference) -> str:
+    return wanted.path if wanted.domain == DEFAULT_DOMAIN else wanted.name.partition("/")[2]
+
+
+def _credentials(auth: AuthConfig | None) -> Credentials | None:
+    if auth is None or not (auth.username or auth.identity_token or auth.auth):
+        return None
+    if auth.auth and not auth.username:
+        import base64
+
+        user, _, password = base64.b64decode(auth.auth).decode().partition(":")
+        return Credentials(user, password)
+    return Credentials(auth.username, auth.password, auth.identity_token)
+
+
+def _platform(platform: oci.Platform) -> dict[str, str]:
+    rows = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "variant": platform.variant,
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def _search_filter(filters: Mapping[str, Sequence[str]]) -> Callable[[SearchResult], bool]:
+    known = {"stars", "is-official", "is-automated"}
+    if unknown := set(filters) - known:
+        raise Invalid(f"invalid filter '{sorted(unknown)[0]}'")
+    stars = 0
+    for value in filters.get("stars", ()):
+        if not value.isdigit():
+            raise Invalid(f"invalid filter 'stars={value}'")
+        stars = max(stars, int(value))
+    official = [v.lower() in ("true", "1") for v in filters.get("is-official", ())]
+    automated = [v.lower() in ("true", "1") for v in filters.get("is-automated", ())]
+
+    def keep(row: SearchResult) -> bool:
+        return (
+            row.stars >= stars
+            and (not official or row.official in official)
+            and (not automated or row.automated in automated)
+        )
+
+    return keep
