@@ -160,6 +160,10 @@ def write_layer(writer: Writer, upper: bytes, differences: Iterator[Difference])
         if difference.kind == DELETED:
             writer.add(Entry(prefix + PREFIX + name, mode=0))
             continue
-        writer.add_path(upper + b"/" + difference.path, difference.path, difference.status)
+        try:
+            writer.add_path(upper + b"/" + difference.path, difference.path, difference.status)
+        except FileNotFoundError:
+            # Deleted since it was listed, by a container that was not paused.
+            continue
         if difference.opaque and difference.kind == MODIFIED:
             writer.add(Entry(difference.path + b"/" + OPAQUE, mode=0))

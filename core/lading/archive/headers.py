@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from lading.errors import Invalid
 
 BLOCK = 512
+#: In nanoseconds.
+SECOND = 1_000_000_000
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (
     b"0",
@@ -39,7 +41,8 @@ XATTR = b"SCHILY.xattr."
 class Entry:
     """One entry. ``size`` is that of the data in the archive, ``real_size`` of the file.
 
-    ``sparse`` lists (offset, length) of the data of a sparse file; None for others.
+    ``mtime`` is in nanoseconds since 1970. ``sparse`` lists (offset, length) of the data of a
+    sparse file; None for others.
     """
 
     name: bytes
@@ -48,7 +51,7 @@ class Entry:
     uid: int = 0
     gid: int = 0
     size: int = 0
-    mtime: float = 0
+    mtime: int = 0
     link: bytes = b""
     major: int = 0
     minor: int = 0
@@ -94,7 +97,8 @@ def parse(block: bytes) -> Entry | None:
     if length < 0:
         raise Invalid("tar header: negative size")
     return Entry(
-        path, kind, number(mode) & 0o7777, number(uid), number(gid), length, number(mtime),
+        path, kind, number(mode) & 0o7777, number(uid), number(gid), length,
+        number(mtime) * SECOND,
         link.partition(b"\0")[0],
         number(major) if kind in (CHARACTER, BLOCK_DEVICE) else 0,
         number(minor) if kind in (CHARACTER, BLOCK_DEVICE) else 0,
@@ -109,8 +113,12 @@ def _signed_checksum(block: bytes, checksum: bytes, expected: int) -> bool:
 
 
 def parse_records(data: bytes) -> dict[bytes, bytes]:
-    """The records of a pax extended header. Raises Invalid."""
-    records = {}
+    """The records of a pax extended header; an empty value takes one back. Raises Invalid.
+
+    GNU sparse format 0.0 repeats two keys for each piece of data: they become 0.1's one record.
+    """
+    records: dict[bytes, bytes] = {}
+    pieces: list[bytes] = []
     position = 0
     while position < len(data) and data[position] != 0:
         match = re.match(rb"(\d{1,10}) ", data[position : position + 12])
@@ -121,8 +129,13 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if length <= match.end() or not equals or not value.endswith(b"\n"):
             raise Invalid("tar header: damaged extended header")
-        records[key] = value[:-1]
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            pieces.append(value[:-1])
+        else:
+            records[key] = value[:-1]
         position += length
+    if pieces:
+        records[b"GNU.sparse.map"] = b",".join(pieces)
     return records
 
 
@@ -130,6 +143,8 @@ def extend(entry: Entry, records: Mapping[bytes, bytes]) -> None:
     """Let pax records override what the plain header says. Raises Invalid."""
     try:
         for key, value in records.items():
+            if not value:
+                continue
             if key == b"path":
                 entry.name = value
             elif key == b"linkpath":
@@ -141,7 +156,7 @@ def extend(entry: Entry, records: Mapping[bytes, bytes]) -> None:
             elif key == b"gid":
                 entry.gid = int(value)
             elif key == b"mtime":
-                entry.mtime = float(value)
+                entry.mtime = _nanoseconds(value)
         _sparse(entry, records)
     except ValueError as error:
         raise Invalid(f"tar header: {error}") from error
@@ -154,6 +169,15 @@ def extend(entry: Entry, records: Mapping[bytes, bytes]) -> None:
     }
     if xattrs:
         entry.xattrs = xattrs
+
+
+def _nanoseconds(text: bytes) -> int:
+    """Seconds in decimal, with any number of digits after the point."""
+    match = re.fullmatch(rb"(-?)(\d{1,18})(?:\.(\d*))?", text)
+    if match is None:
+        raise ValueError(f"bad time {text!r}")
+    value = int(match[2]) * SECOND + int((match[3] or b"").ljust(9, b"0")[:9])
+    return -value if match[1] else value
 
 
 def _sparse(entry: Entry, records: Mapping[bytes, bytes]) -> None:
@@ -215,7 +239,7 @@ def build(entry: Entry) -> bytes:
         if value > most:
             records[key], value = b"%d" % value, 0
         sizes[key] = value
-    mtime = int(entry.mtime)
+    mtime = entry.mtime // SECOND
     if mtime < 0:
         records[b"mtime"], mtime = b"%d" % mtime, 0
     for attribute, content in entry.xattrs.items():

@@ -57,8 +57,8 @@ class Writer:
             mode=stat.S_IMODE(status.st_mode),
             uid=status.st_uid,
             gid=status.st_gid,
-            # Whole seconds, as layers have everywhere else.
-            mtime=status.st_mtime_ns // 1_000_000_000,
+            # Written in whole seconds, as layers have everywhere else.
+            mtime=status.st_mtime_ns,
         )
         if kind == stat.S_IFDIR:
             entry.type, entry.name = headers.DIRECTORY, name + b"/" if name else b"./"
@@ -69,7 +69,7 @@ class Writer:
                 self._put(headers.build(entry))
                 return
         if kind == stat.S_IFREG:
-            self._file(path, entry, status)
+            self._file(path, entry)
             return
         if not _describe(path, entry, kind, status):
             return
@@ -81,10 +81,14 @@ class Writer:
         self._put(bytes(2 * BLOCK))
         self._flush()
 
-    def _file(self, path: bytes, entry: Entry, status: os.stat_result) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _file(self, path: bytes, entry: Entry) -> None:
+        # Not blocking: it may have become a pipe since it was looked at.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            entry.size = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return
+            entry.size = status.st_size
             entry.xattrs = _xattrs(descriptor)
             self._put(headers.build(entry))
             left = entry.size
@@ -167,7 +171,7 @@ def walk(top: bytes, same_device: bool = False) -> Iterator[tuple[bytes, os.stat
                 continue
         try:
             inside = os.listdir(top + b"/" + relative if relative else top)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         prefix = relative + b"/" if relative else b""
         stack += [prefix + name for name in sorted(inside, reverse=True)]

@@ -10,6 +10,9 @@ from lading.archive.compression import CHUNK, Source
 from lading.archive.headers import BLOCK, Entry
 from lading.errors import Invalid
 
+#: Pieces of data that a sparse file may have: the map is held in memory.
+MOST_SEGMENTS = 1 << 20
+
 
 class Digest(Protocol):
     """What hashlib's objects are."""
@@ -38,12 +41,16 @@ class Reader:
         global_records: dict[bytes, bytes] = {}
         records: dict[bytes, bytes] = {}
         long_name = long_link = b""
+        held = 0
         while (block := self._header()) is not None:
             entry = headers.parse(block)
             if entry is None:
                 return
             if entry.type in (b"x", b"g", b"L", b"K"):
                 content = self._extension(entry)
+                held += len(content)
+                if held > headers.LARGEST_EXTENSION:
+                    raise Invalid("tar header: extensions are too long")
                 if entry.type == b"x":
                     records |= headers.parse_records(content)
                 elif entry.type == b"g":
@@ -62,6 +69,7 @@ class Reader:
             yield entry
             self._skip()
             records, long_name, long_link = {}, b"", b""
+            held = sum(map(len, global_records.values()))
 
     def data(self) -> Iterator[bytes]:
         """The content of the present entry, in pieces; what is not taken is skipped later."""
@@ -102,7 +110,7 @@ class Reader:
             lines += [int(line) for line in done if line.isdigit()]
             if lines:
                 wanted = 1 + 2 * lines[0]
-            if len(text) > headers.LARGEST_EXTENSION or wanted > 1 << 20:
+            if len(text) > headers.LARGEST_EXTENSION or wanted > 2 * MOST_SEGMENTS:
                 raise Invalid("tar entry: the map of a sparse file is too long")
         entry.sparse = list(zip(lines[1:wanted:2], lines[2:wanted:2], strict=True))
 
@@ -111,6 +119,8 @@ class Reader:
         while more:
             extra, more = headers.more_old_gnu_sparse(self._exactly(BLOCK))
             segments += extra
+            if len(segments) > MOST_SEGMENTS:
+                raise Invalid("tar entry: the map of a sparse file is too long")
         entry.sparse, entry.real_size = segments, real
 
     def _extension(self, entry: Entry) -> bytes:

@@ -13,9 +13,9 @@ import os
 import posixpath
 import stat
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from lading.archive import compression, differ, pack
@@ -44,6 +44,9 @@ _GO_KINDS = {
     stat.S_IFCHR: 1 << 26 | 1 << 21,
 }
 
+#: Where :func:`_enter_both` shows what.
+_LOWER, _UPPER, _LAYER = b"/lower", b"/upper", b"/layer"
+
 #: What an engine mounts over in every root: (path, kind or link target).
 _INIT = (
     ("dev/pts", "directory"), ("dev/shm", "directory"), ("dev/console", "file"),
@@ -66,7 +69,9 @@ def apply_directory(args: Args, fds: Sequence[int]) -> Json | None:
     source, digest = _opened(fds[0])
     os.chdir(args["directory"])
     os.chroot(".")
-    options = Options(whiteouts=Whiteouts(args["whiteouts"]), alone=args["alone"])
+    # Without a parent there is nothing to delete, and nothing to write down.
+    form = Whiteouts(args["whiteouts"]) if args["alone"] else None
+    options = Options(whiteouts=form, alone=args["alone"])
     try:
         return _unpack(Unpacker(options), Reader(source, digest), digest)
     except NeedsParent:
@@ -92,11 +97,11 @@ def digest(args: Args, fds: Sequence[int]) -> Json:
 
 def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
     """List differences."""
-    with _both(args) as (lower, upper):
-        return [
-            ["/" + os.fsdecode(d.path), d.kind]
-            for d in sorted(_differences(args, lower, upper), key=lambda d: d.path)
-        ]
+    _enter_both(args)
+    return [
+        ["/" + os.fsdecode(d.path), d.kind]
+        for d in sorted(_differences(args), key=lambda d: d.path)
+    ]
 
 
 def diff(args: Args, fds: Sequence[int]) -> Json:
@@ -104,19 +109,17 @@ def diff(args: Args, fds: Sequence[int]) -> Json:
     digest = hashlib.sha256()
     writer = pack.Writer(fds[0], digest)
     size = entries = 0
-    with _both(args) as (lower, upper):
-        found = _differences(args, lower, upper)
-        where = os.fsencode(args["layer"]) if args["layer"] else upper
+    _enter_both(args)
 
-        def counted() -> Iterator[differ.Difference]:
-            nonlocal entries, size
-            for difference in found:
-                entries += 1
-                if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
-                    size += difference.status.st_size
-                yield difference
+    def counted() -> Iterator[differ.Difference]:
+        nonlocal entries, size
+        for difference in _differences(args):
+            entries += 1
+            if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
+                size += difference.status.st_size
+            yield difference
 
-        differ.write_layer(writer, where, counted())
+    differ.write_layer(writer, _LAYER if args["layer"] else _UPPER, counted())
     writer.close()
     return _packed(writer, f"sha256:{digest.hexdigest()}", size, entries)
 
@@ -232,13 +235,20 @@ def _enter(args: Args) -> None:
         os.chroot(".")
         os.chdir("/")
         return
-    top = tempfile.mkdtemp(prefix="lading-root-")
-    above = os.open(os.path.dirname(top), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _new_root() as top:
         mounts.mount_recipe(_recipe(args["rootfs"]), top)
         with paths.opened_root(top) as root:
             for source, target, read_only in args["binds"]:
                 _bind(root, source, target, read_only=read_only)
+
+
+@contextmanager
+def _new_root() -> Iterator[str]:
+    """A directory to mount on, which becomes this process's root when the block ends."""
+    top = tempfile.mkdtemp(prefix="lading-root-")
+    above = os.open(os.path.dirname(top), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield top
         os.chdir(top)
         # The root itself is exchanged: a mount point that is taken away while only the working
         # directory is inside would lose the mounts below it.
@@ -266,27 +276,30 @@ def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
         os.close(place)
 
 
-@contextmanager
-def _both(args: Args) -> Iterator[tuple[bytes, bytes]]:
-    """Mount both recipes, for a while."""
-    top = tempfile.mkdtemp(prefix="lading-diff-")
-    try:
+def _enter_both(args: Args) -> None:
+    """Make a root that shows both trees and the layer directory, and nothing of the host.
+
+    A container may be running in them: were it to exchange a directory for a link while that is
+    walked, the link would lead to nothing here.
+    """
+    with _new_root() as top:
         mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
-        for name in ("lower", "upper"):
-            os.mkdir(f"{top}/{name}")
-            if recipe := _recipe(args[name]):
-                mounts.mount_recipe(recipe, f"{top}/{name}")
-        yield os.fsencode(f"{top}/lower"), os.fsencode(f"{top}/upper")
-    finally:
-        syscalls.umount2(top, syscalls.MNT_DETACH)
-        os.rmdir(top)
+        layer = [Mount("bind", args["layer"], ("rbind", "ro"))] if args["layer"] else []
+        recipes = (
+            (_LOWER, _recipe(args["lower"])),
+            (_UPPER, _recipe(args["upper"])),
+            (_LAYER, layer),
+        )
+        for place, recipe in recipes:
+            os.mkdir(top + os.fsdecode(place))
+            mounts.mount_recipe(recipe, top + os.fsdecode(place))
 
 
-def _differences(args: Args, lower: bytes, upper: bytes) -> Iterator[differ.Difference]:
+def _differences(args: Args) -> Iterator[differ.Difference]:
     if args["layer"]:
         form = Whiteouts(args["whiteouts"])
-        return differ.in_layer(os.fsencode(args["layer"]), form, lower if args["lower"] else b"")
-    return differ.compare(lower, upper)
+        return differ.in_layer(_LAYER, form, _LOWER if args["lower"] else b"")
+    return differ.compare(_LOWER, _UPPER)
 
 
 def _describe(path: str) -> tuple[Json, bytes]:
@@ -333,4 +346,9 @@ def _go_mode(mode: int) -> int:
 def _rfc3339(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+    try:
+        # Not strftime(3): it reads /etc/localtime, which here is the container's.
+        moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)
+    except OverflowError:
+        return "0001-01-01T00:00:00Z"
+    return moment.isoformat() + fraction + "Z"

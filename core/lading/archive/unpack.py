@@ -29,6 +29,11 @@ _AUFS = b".wh..wh."
 _AUFS_LINKS = b".wh..wh.plnk"
 _KEEP = b".lading-plnk"
 
+#: Extended attributes that a layer may bring. Others are marks that the kernel would act on: of
+#: overlayfs, which read from a layer directory would lead to other files, of LSMs, of IMA.
+_TAKEN = ("user.", "security.capability", "system.posix_acl_")
+_NOT_TAKEN = ("user.overlay.",)
+
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTE = {
     Whiteouts.OVERLAY: "trusted.overlay.opaque",
@@ -63,8 +68,9 @@ class Unpacker:
     options: Options
     size: int = 0
     entries: int = 0
-    _times: list[tuple[bytes, float]] = field(default_factory=list)
+    _times: list[tuple[bytes, int]] = field(default_factory=list)
     _made: set[bytes] = field(default_factory=set)
+    _deleted: set[bytes] = field(default_factory=set)
     _directories: set[bytes] = field(default_factory=lambda: {b""})
     _links: bool = False
 
@@ -97,6 +103,9 @@ class Unpacker:
         self._parents(above)
         try:
             self._make(path, entry, reader)
+        except (ValueError, OverflowError) as error:
+            # A NUL in a name, or a number that no system call takes.
+            raise Invalid(f'archive: entry "{os.fsdecode(path)}": {error}') from error
         except OSError as error:
             raise OSError(
                 error.errno, f"unpack: {os.strerror(error.errno or 0)}", os.fsdecode(path)
@@ -106,13 +115,14 @@ class Unpacker:
     def _parents(self, above: bytes) -> None:
         if above in self._directories:
             return
+        self._parents(above.rpartition(b"/")[0])
         if not _is_directory(above):
             if self.options.alone:
                 # The parent layer may have it, with a mode and an owner that must stay.
                 raise NeedsParent(os.fsdecode(above))
-            self._parents(above.rpartition(b"/")[0])
             self._clear(above)
             os.mkdir(above, 0o755)
+            self._made.add(above)
         self._directories.add(above)
 
     def _make(self, path: bytes, entry: Entry, reader: Reader) -> None:
@@ -176,8 +186,7 @@ class Unpacker:
                 os.fchmod(descriptor, entry.mode)
             if entry.xattrs:
                 _set_xattrs(descriptor, entry)
-            nanoseconds = int(entry.mtime * 1_000_000_000)
-            os.utime(descriptor, ns=(nanoseconds, nanoseconds))
+            os.utime(descriptor, ns=_both_times(entry.mtime))
         finally:
             os.close(descriptor)
 
@@ -190,6 +199,8 @@ class Unpacker:
                     raise FileExistsError(errno.ENOTDIR, "a file is in the way") from None
                 self._clear(path)
                 os.mkdir(path, entry.mode & 0o777)
+        if path in self._deleted:
+            self._opaque(path)
         self._directory_metadata(path, entry)
         self._directories.add(path)
 
@@ -239,12 +250,19 @@ class Unpacker:
             self._whiteout(above, name)
 
     def _whiteout(self, above: bytes, name: bytes) -> None:
-        victim = (above + b"/" if above else b"") + name[len(PREFIX) :]
+        hidden = name[len(PREFIX) :]
+        if hidden in (b"", b".", b".."):
+            raise Invalid(f'archive: whiteout "{os.fsdecode(name)}" of no name')
+        victim = (above + b"/" if above else b"") + hidden
         if victim in self._made:
             # Both deleted and made anew by this layer: the order in the archive does not matter.
+            if stat.S_ISDIR(os.lstat(victim).st_mode):
+                self._opaque(victim)
             return
         form = self.options.whiteouts
         self._clear(victim)
+        if form is not None:
+            self._deleted.add(victim)
         if form in _ATTRIBUTE:
             os.mknod(victim, stat.S_IFCHR, os.makedev(0, 0))
         elif form is Whiteouts.AUFS:
@@ -257,6 +275,9 @@ class Unpacker:
                 path = (above + b"/" if above else b"") + name
                 if path not in self._made:
                     self._clear(path)
+                elif stat.S_ISDIR(os.lstat(path).st_mode):
+                    # Made anew by this layer, on top of a directory that is hidden now.
+                    self._opaque(path)
         elif form is Whiteouts.AUFS:
             _touch((above + b"/" if above else b"") + OPAQUE)
         else:
@@ -292,14 +313,20 @@ def _is_directory(path: bytes) -> bool:
         return False
 
 
-def _set_times(path: bytes, mtime: float) -> None:
-    nanoseconds = int(mtime * 1_000_000_000)
-    os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
+def _set_times(path: bytes, mtime: int) -> None:
+    os.utime(path, ns=_both_times(mtime), follow_symlinks=False)
+
+
+def _both_times(mtime: int) -> tuple[int, int]:
+    """Of access and modification; what no filesystem can hold is 1970."""
+    return (mtime, mtime) if abs(mtime) < 1 << 62 else (0, 0)
 
 
 def _set_xattrs(target: bytes | int, entry: Entry) -> None:
     follow = isinstance(target, int)
     for name, value in entry.xattrs.items():
+        if not name.startswith(_TAKEN) or name.startswith(_NOT_TAKEN):
+            continue
         try:
             os.setxattr(target, name, value, follow_symlinks=follow)
         except OSError as error:
