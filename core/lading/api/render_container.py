@@ -132,7 +132,7 @@ def inspect(
         "HostConfig": host_config_json(container, version),
         "GraphDriver": {"Name": container.filesystem, "Data": dict(graph) or None},
         "Mounts": [mount_point(m) for m in container.mounts],
-        "Config": config_json(container.config),
+        "Config": config_json(container.config, version),
         "NetworkSettings": network_settings(container.id, networks, version),
     }
     if size is not None:
@@ -178,12 +178,14 @@ def state_json(state: State) -> dict[str, Any]:
     return shown
 
 
-def config_json(config: ContainerConfig) -> dict[str, Any]:
+def config_json(config: ContainerConfig, version: Version) -> dict[str, Any]:
     """The member ``Config`` of a container or an image."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
     for attribute, name in _OPTIONAL_IN_CONFIG:
         if not getattr(config, attribute):
             del shown[name]
+    if version < (1, 44) and config.healthcheck is not None:
+        del shown["Healthcheck"]["StartInterval"]
     for name in ("ExposedPorts", "Volumes", "OnBuild"):
         shown[name] = shown[name] or None
     if shown["ExposedPorts"] is None:

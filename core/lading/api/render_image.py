@@ -60,7 +60,7 @@ def _summary(
         "Created": seconds_of(image.created),
         "Size": image.size,
         "SharedSize": UNKNOWN,
-        "Labels": image.labels or None,
+        "Labels": image.labels,
         "Containers": UNKNOWN if users is None else users.get(image.id, 0),
     }
     if uses is not None:
@@ -113,7 +113,7 @@ def inspect(image: Image, *, storage: str, version: Version) -> dict[str, Any]:
 
 
 def _config(config: dict[str, Any] | None, version: Version) -> dict[str, Any]:
-    shown = config_json(convert(config, ContainerConfig))
+    shown = config_json(convert(config, ContainerConfig), version)
     if version < (1, 50):
         return shown
     return {name: value for name, value in shown.items() if name in _IMAGE_MEMBERS}
@@ -125,7 +125,7 @@ def history_line(line: HistoryLine) -> dict[str, Any]:
         "Id": line.id,
         "Created": seconds_of(line.created),
         "CreatedBy": line.created_by,
-        "Tags": list(line.tags) or None,
+        "Tags": list(line.tags),
         "Size": line.size,
         "Comment": line.comment,
     }

@@ -75,6 +75,8 @@ class SystemRoutes:
             "NEventsListener": 0,
             "SystemTime": now(),
         }
+        if version_of(request) >= (1, 50):
+            del shown["BridgeNfIptables"], shown["BridgeNfIp6tables"]
         return Response.json(shown | engine.info())
 
     def events(self, request: Request) -> Response:
@@ -117,7 +119,7 @@ class SystemRoutes:
         if "volume" in kinds:
             shown["Volumes"] = self._volumes()
         if "build-cache" in kinds:
-            shown |= {"BuildCache": [], "BuilderSize": 0}
+            shown["BuildCache"] = []
         return Response.json(shown)
 
     def _image_users(self) -> Counter[str]:

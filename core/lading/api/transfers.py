@@ -37,7 +37,8 @@ class TransferRoutes:
             return self._images.import_(request)
         auth, platform = credentials(request), query.get("platform")
         return progress(
-            request, lambda emit: self._engine.transfers.pull(name, emit, auth=auth, platform=platform)
+            request,
+            lambda emit: self._engine.transfers.pull(name, emit, auth=auth, platform=platform),
         )
 
     def push(self, request: Request) -> Response:

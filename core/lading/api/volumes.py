@@ -70,10 +70,10 @@ def volume_json(volume: Volume, usage: tuple[int, int] | None = None) -> dict[st
     shown: dict[str, Any] = {
         "CreatedAt": volume.created,
         "Driver": volume.driver,
-        "Labels": volume.labels or None,
+        "Labels": volume.labels,
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
-        "Options": volume.options or None,
+        "Options": volume.options,
         "Scope": volume.scope,
     }
     if usage is not None:

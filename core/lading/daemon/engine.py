@@ -138,7 +138,7 @@ class Engine:
         self.archives = Archives(spawner)
         self.images = Images(self.db, self.blobs, self.filesystems, self.archives, self.events)
         self.networks = Networks(
-            self.db, self.network_backends, exec_root / "netns", spawner, self.events, settings
+            self.db, self.network_backends, exec_root / "netns", self.events, settings
         )
         self.volumes = Volumes(self.db, self.events, data_root / "volumes")
         uid_map, gid_map = remap.maps(settings.userns_remap)
@@ -259,7 +259,7 @@ class Engine:
             "Plugins": {
                 "Volume": ["local"],
                 "Network": sorted({*self.network_backends.loaded, "host", "null"}),
-                "Authorization": None,
+                "Authorization": [],
                 "Log": ["json-file", "local", "none"],
             },
             "Debug": settings.debug,
