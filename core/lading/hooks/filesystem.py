@@ -80,8 +80,8 @@ class Whiteouts(Enum):
     in the ``user.overlay.`` namespace. ``AUFS``: files ``.wh.NAME`` and ``.wh..wh..opq``.
     """
 
-    OVERLAY = "overlay"
-    OVERLAY_USER = "overlay-user"
+    OVERLAY = "overlayfs"
+    OVERLAY_USER = "overlayfs-user"
     AUFS = "aufs"
 
 
