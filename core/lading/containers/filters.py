@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lading.containers.records import Container, Status
 from lading.errors import Invalid, NotFound
 from lading.images import Images
-from lading.store.clock import nanoseconds
+from lading.store.clock import nanoseconds, point_in_time
 
 Match = Callable[[Container], bool]
 
@@ -218,27 +217,6 @@ _MAKERS: Mapping[str, Callable[[Sequence[str], Context], Match]] = {
     "status": _status,
     "volume": _volume,
 }
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|s|m|h)")
-
-
-def point_in_time(text: str) -> int:
-    """Nanoseconds since 1970, from seconds, RFC 3339, or a duration before now like ``10m``.
-
-    Raises Invalid.
-    """
-    try:
-        return int(float(text) * 1_000_000_000)
-    except ValueError:
-        pass
-    if text and _DURATION.sub("", text) == "":
-        ago = sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
-        return time.time_ns() - int(ago * 1_000_000_000)
-    try:
-        return nanoseconds(text)
-    except ValueError:
-        raise Invalid(f"failed to parse value as time or duration: {text!r}") from None
 
 
 def prunable(filters: Mapping[str, Sequence[str]]) -> Match:

@@ -165,7 +165,7 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A running container that another is linked to (``--link NAME:ALIAS``), found by the engine."""
+    """A running container that another is linked to (``--link NAME:ALIAS``)."""
 
     container: str
     name: str

@@ -55,7 +55,7 @@ def choose(wanted: str = "") -> Choice:
     """Try what there is, changing nothing; ``wanted`` is the one that config asks for."""
     if wanted:
         return Choice(wanted)
-    reasons = []
+    reasons: list[str] = []
     for name, trial in (("nftables", _nftables), ("iptables", _iptables)):
         reason = trial()
         if not reason:

@@ -1,0 +1,284 @@
+"""Published ports: what is asked for, which host port it becomes, and keeping that port.
+
+A host port is kept by a bound socket (no SO_REUSEADDR, never listening): the kernel then refuses
+it to everybody else, as it refuses us one that is in use. The sockets go to the container's
+monitor, so the port stays kept while the daemon restarts. Traffic never reaches them: the
+backend's rules lead it to the container first.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lading.errors import Conflict, Invalid
+from lading.model.docker import Empty, PortBinding
+from lading.networks.records import PublishedPort
+
+PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+ANY4, ANY6 = "0.0.0.0", "::"
+
+#: How long a port of ours that was given up may still be held by a monitor that is ending.
+LINGER_SECONDS = 2.0
+
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A port to publish on one host port of ``first`` to ``last``; both 0: any free one."""
+
+    container_port: int
+    protocol: str
+    host_ip: str
+    first: int
+    last: int
+
+
+def parse_span(text: str, what: str) -> tuple[int, int]:
+    """Read ``8080`` or ``8000-8010``. Raises Invalid."""
+    match = _PORT.fullmatch(text)
+    first = int(match[1]) if match else -1
+    last = int(match[2] or match[1]) if match else -1
+    if not 0 <= first <= last <= 65535:
+        raise Invalid(f'invalid {what} "{text}": not a port or a range of ports')
+    return first, last
+
+
+def exposed(ports: Mapping[str, Empty]) -> list[tuple[int, str]]:
+    """(port, protocol) of keys such as ``80/tcp``, ``53/udp``, ``8000-8010``. Raises Invalid."""
+    found = []
+    for key in ports:
+        span, _, protocol = key.partition("/")
+        first, last = parse_span(span, "port")
+        found += [(port, _protocol(protocol)) for port in range(first, last + 1)]
+    return sorted(set(found), key=lambda p: (p[1], p[0]))
+
+
+def _protocol(text: str) -> str:
+    protocol = text.lower() or "tcp"
+    if protocol not in PROTOCOLS:
+        raise Invalid(f'invalid protocol "{text}": tcp, udp or sctp')
+    return protocol
+
+
+def wanted(
+    bindings: Mapping[str, Sequence[PortBinding]],
+    exposed_ports: Mapping[str, Empty] | None = None,
+    default_ip: str = "",
+) -> list[Wanted]:
+    """What is to be published; ``exposed_ports`` when all of these are. Raises Invalid."""
+    found = []
+    for key, rows in bindings.items():
+        for port, protocol in exposed({key: Empty()}):
+            for row in rows or [PortBinding()]:
+                first, last = parse_span(row.host_port or "0", "host port")
+                ip = _host_ip(row.host_ip) or default_ip
+                found.append(Wanted(port, protocol, ip, first, last))
+    published = {(w.container_port, w.protocol) for w in found}
+    for port, protocol in exposed(exposed_ports or {}):
+        if (port, protocol) not in published:
+            found.append(Wanted(port, protocol, default_ip, 0, 0))
+    return found
+
+
+def _host_ip(text: str) -> str:
+    text = text.strip("[]")
+    if not text:
+        return ""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, text))
+        except OSError:
+            continue
+    raise Invalid(f'invalid host IP "{text}"')
+
+
+class HostPorts:
+    """The host ports of all containers of this daemon."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, list[socket.socket]] = {}
+        self._ours: dict[tuple[str, int], set[str]] = {}
+        self._left: dict[tuple[str, int], float] = {}
+        self._next = 0
+
+    def reserve(
+        self, container: str, ports: Sequence[Wanted], *, ipv6: bool
+    ) -> tuple[PublishedPort, ...]:
+        """Choose and keep host ports, all or none. ``ipv6``: publish on ``::`` as well.
+
+        Raises Conflict for a port that is in use, naming it.
+        """
+        with self._lock, ExitStack() as undo:
+            kept: list[socket.socket] = []
+            published: list[PublishedPort] = []
+            chosen: set[tuple[str, int]] = set()
+            for port in ports:
+                number, sockets = self._choose(port, chosen)
+                for bound in sockets:
+                    undo.callback(bound.close)
+                kept += sockets
+                chosen.add((port.protocol, number))
+                for ip in _shown_ips(port.host_ip, ipv6=ipv6):
+                    published.append(PublishedPort(port.container_port, port.protocol, ip, number))
+            undo.pop_all()
+            self._held.setdefault(container, []).extend(kept)
+            self._note(published)
+        return tuple(published)
+
+    def _choose(
+        self, port: Wanted, chosen: set[tuple[str, int]]
+    ) -> tuple[int, list[socket.socket]]:
+        last: OSError | None = None
+        for number in self._candidates(port):
+            if port.first == 0 and (
+                (port.protocol, number) in chosen or (port.protocol, number) in self._ours
+            ):
+                continue
+            try:
+                return number, self._bind(port, number)
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise _failed(port, number, error) from error
+                last = error
+        if port.first == 0 or port.first != port.last:
+            raise Conflict(f"all ports are allocated: {port.host_ip or ANY4}") from last
+        raise _failed(port, port.first, last) from last
+
+    def _candidates(self, port: Wanted) -> Iterator[int]:
+        if port.first or port.last:
+            yield from range(max(port.first, 1), port.last + 1)
+            return
+        first, last = _ephemeral()
+        span = last - first + 1
+        for _ in range(span):
+            self._next = (self._next + 1) % span
+            yield first + self._next
+
+    def _bind(self, port: Wanted, number: int) -> list[socket.socket]:
+        key = (port.protocol, number)
+        if key in self._ours and _overlap(port.host_ip, self._ours[key]):
+            raise OSError(errno.EADDRINUSE, "published already")
+        while True:
+            try:
+                return bind(port.protocol, port.host_ip, number)
+            except OSError as error:
+                # Our own port of a moment ago: its monitor is about to end.
+                since = time.monotonic() - self._left.get(key, float("-inf"))
+                if error.errno != errno.EADDRINUSE or since > LINGER_SECONDS:
+                    raise
+                time.sleep(0.01)
+
+    def _note(self, published: Sequence[PublishedPort]) -> None:
+        for port in published:
+            self._ours.setdefault((port.protocol, port.host_port), set()).add(port.host_ip)
+
+    def held(self, container: str) -> tuple[int, ...]:
+        """The descriptors of a container's sockets."""
+        with self._lock:
+            return tuple(s.fileno() for s in self._held.get(container, ()))
+
+    def adopt(self, published: Sequence[PublishedPort]) -> None:
+        """Know of ports that a monitor holds since before this daemon's start."""
+        with self._lock:
+            self._note(published)
+
+    def release(self, container: str, published: Sequence[PublishedPort]) -> None:
+        """Give the ports up."""
+        with self._lock:
+            for bound in self._held.pop(container, ()):
+                bound.close()
+            now = time.monotonic()
+            for port in published:
+                key = (port.protocol, port.host_port)
+                ips = self._ours.get(key, set())
+                ips.discard(port.host_ip)
+                if not ips:
+                    self._ours.pop(key, None)
+                self._left[key] = now
+            for key in [k for k, at in self._left.items() if now - at > LINGER_SECONDS]:
+                del self._left[key]
+
+
+def bind(protocol: str, host_ip: str, number: int) -> list[socket.socket]:
+    """Sockets that keep a port; none where the kernel lacks the protocol. Raises OSError."""
+    if host_ip:
+        family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
+        return [_bound(protocol, family, host_ip, number)] if _has(protocol, family) else []
+    if _has(protocol, socket.AF_INET6):
+        # One socket for both versions.
+        return [_bound(protocol, socket.AF_INET6, ANY6, number)]
+    if _has(protocol, socket.AF_INET):
+        return [_bound(protocol, socket.AF_INET, ANY4, number)]
+    return []
+
+
+def _has(protocol: str, family: socket.AddressFamily) -> bool:
+    try:
+        probe = _socket(protocol, family)
+    except OSError:
+        return False
+    with probe:
+        if family == socket.AF_INET6:
+            try:
+                probe.bind((ANY6, 0))
+            except OSError:
+                return False
+    return True
+
+
+def _socket(protocol: str, family: socket.AddressFamily) -> socket.socket:
+    number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
+    return socket.socket(family, PROTOCOLS[protocol], number)
+
+
+def _bound(protocol: str, family: socket.AddressFamily, host_ip: str, number: int) -> socket.socket:
+    keeper = _socket(protocol, family)
+    try:
+        if family == socket.AF_INET6:
+            keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host_ip != ANY6)
+        keeper.bind((host_ip, number))
+    except OSError:
+        keeper.close()
+        raise
+    return keeper
+
+
+def _failed(port: Wanted, number: int, error: OSError | None) -> Conflict | Invalid:
+    where = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or ANY4
+    if error is not None and error.errno == errno.EADDRNOTAVAIL:
+        return Invalid(
+            f"Bind for {where}:{number} failed: the address is none of this host's",
+        )
+    if error is not None and error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        return Invalid(f"Bind for {where}:{number} failed: {error.strerror}")
+    return Conflict(f"Bind for {where}:{number} failed: port is already allocated")
+
+
+def _overlap(host_ip: str, taken: set[str]) -> bool:
+    every = {ANY4, ANY6}
+    return not host_ip or host_ip in every or host_ip in taken or bool(taken & every)
+
+
+def _shown_ips(host_ip: str, *, ipv6: bool) -> list[str]:
+    if host_ip:
+        return [host_ip]
+    return [ANY4, ANY6] if ipv6 else [ANY4]
+
+
+def _ephemeral() -> tuple[int, int]:
+    try:
+        first, last = (int(word) for word in EPHEMERAL.read_text().split())
+    except (OSError, ValueError):
+        return 49153, 65535
+    return first, last

@@ -1,0 +1,71 @@
+"""Taking sandboxes apart after their containers have ended, off everybody's way.
+
+The order matters: a namespace is let go of first, so that the kernel removes its interfaces by
+itself, then the backend makes sure of it, and only then the addresses are free again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from lading.networks.state import Live
+
+log = logging.getLogger(__name__)
+
+
+class Releases:
+    """A queue of ended sandboxes and the thread that works it off, many at a time."""
+
+    def __init__(self, let_go: Callable[[Live], None], detach: Callable[[Live], None]) -> None:
+        self._let_go = let_go
+        self._detach = detach
+        self._queue: queue.SimpleQueue[Live | None] = queue.SimpleQueue()
+        self._idle = threading.Condition()
+        self._pending = 0
+        self._thread = threading.Thread(target=self._run, name="network-release", daemon=True)
+        self._thread.start()
+
+    def put(self, live: Live) -> None:
+        """Take one apart soon."""
+        with self._idle:
+            self._pending += 1
+        self._queue.put(live)
+
+    def drain(self, timeout: float = 10.0) -> bool:
+        """Wait until everything that was put is done."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._pending == 0, timeout)
+
+    def close(self) -> None:
+        """Finish what was put, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch: list[Live] = []
+            last = self._queue.get()
+            while last is not None:
+                batch.append(last)
+                try:
+                    last = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            self._each(batch, self._let_go)
+            self._each(batch, self._detach)
+            with self._idle:
+                self._pending -= len(batch)
+                self._idle.notify_all()
+            if last is None:
+                return
+
+    @staticmethod
+    def _each(batch: Sequence[Live], step: Callable[[Live], None]) -> None:
+        for live in batch:
+            try:
+                step(live)
+            except Exception:
+                log.exception('release the network of container "%s"', live.container)
