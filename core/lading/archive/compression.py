@@ -10,7 +10,7 @@ import bz2
 import lzma
 import os
 from collections.abc import Callable
-from typing import IO, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from lading.errors import Invalid
 
@@ -85,8 +85,7 @@ class _Members:
     ) -> None:
         self._source, self._make, self._errors = source, make, errors
         self._object = make()
-        self._pending = b""
-        self._between = False
+        self._pending: bytes | memoryview = b""
         self._ended = False
 
     def read(self, size: int) -> bytes:
@@ -131,23 +130,52 @@ def _gzip(source: Source) -> Source:
     return _Members(source, lambda: isal_zlib.decompressobj(wbits=31), (failure, ValueError))
 
 
+class _ZstdFrame:
+    """One frame, as an object of zlib's kind.
+
+    zstandard's own reader takes a stream that is cut off for one that ends; its objects tell, but
+    put out whatever one input expands to: so they get little at a time.
+    """
+
+    #: Bytes of input; each four can become 128 KiB (RFC 8878, RLE blocks).
+    STEP = 2048
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._object = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        self._out = b""
+        self.unconsumed_tail = memoryview(b"")
+
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        """At most ``size`` bytes of output; what was not taken is ``unconsumed_tail``."""
+        rest = memoryview(data)
+        if not self._out:
+            self._out, rest = self._object.decompress(rest[: self.STEP]), rest[self.STEP :]
+        self.unconsumed_tail = rest
+        part, self._out = self._out[:size], self._out[size:]
+        return part
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether there is nothing to put out before more is taken."""
+        return not self._out
+
+    @property
+    def eof(self) -> bool:
+        """Whether the frame has ended, and everything was put out."""
+        return self._object.eof and not self._out
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the frame."""
+        return self._object.unused_data + bytes(self.unconsumed_tail)
+
+
 def _zstd(source: Source) -> Source:
     import zstandard
 
-    class Reader:
-        def __init__(self) -> None:
-            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            self.stream = decompressor.stream_reader(
-                cast(IO[bytes], source), CHUNK, read_across_frames=True
-            )
-
-        def read(self, size: int) -> bytes:
-            try:
-                return self.stream.read(size)
-            except zstandard.ZstdError as error:
-                raise Invalid(f"damaged compressed stream: {error}") from error
-
-    return Reader()
+    return _Members(source, _ZstdFrame, (zstandard.ZstdError,))
 
 
 _READERS: dict[str, Callable[[Source], Source]] = {

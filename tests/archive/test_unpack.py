@@ -1,0 +1,341 @@
+"""Layers as image builders write them, and as nobody should."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from lading.archive import Archives, Root
+from lading.errors import Cancelled, Invalid
+from lading.hooks.common import Mount
+from lading.hooks.filesystem import LayerDirectory, Whiteouts
+
+from .conftest import Tar, Target, bound, stream
+
+pytestmark = pytest.mark.root
+
+
+def test_every_kind_of_entry(target: Target) -> None:
+    capability = "\x01\x00\x00\x02\x00\x04" + "\x00" * 14
+    target.apply(
+        Tar()
+        .directory("d", 0o1777)
+        .add("d/f", b"content", mode=0o4755, owner=(7, 8))
+        .hard_link("d/g", "d/f")
+        .symlink("l", "/anywhere")
+        .add("null", type=tarfile.CHRTYPE, device=(1, 3), mode=0o666)
+        .add("pipe", type=tarfile.FIFOTYPE, mode=0o600)
+        .add("ping", b"x", pax={"SCHILY.xattr.security.capability": capability})
+        .bytes()
+    )
+    top = target.path
+    status = (top / "d/f").stat()
+    assert stat.filemode(status.st_mode) == "-rwsr-xr-x"
+    assert (status.st_uid, status.st_gid, status.st_nlink) == (7, 8, 2)
+    assert (top / "d/g").read_bytes() == b"content"
+    assert os.readlink(top / "l") == "/anywhere"
+    assert (top / "null").stat().st_rdev == os.makedev(1, 3)
+    assert stat.S_ISFIFO((top / "pipe").stat().st_mode)
+    assert os.getxattr(top / "ping", "security.capability") == capability.encode("latin-1")
+    assert stat.S_IMODE((top / "d").stat().st_mode) == 0o1777
+
+
+def test_times_of_directories_are_those_of_the_archive(target: Target) -> None:
+    target.apply(Tar().directory("d").add("d/f").bytes())
+    assert (target.path / "d").stat().st_mtime == 1_000_000_000
+
+
+def test_fractions_of_a_second_are_exact(target: Target) -> None:
+    target.apply(Tar().add("f", pax={"mtime": "1234567890.123456789"}).bytes())
+    assert (target.path / "f").stat().st_mtime_ns == 1234567890123456789
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_dialects(target: Target, format: int) -> None:
+    long = "d" * 90 + "/" + "f" * 90
+    target.apply(Tar(format).add(long, b"x").symlink("l", long[:99]).bytes())
+    assert (target.path / long).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_beyond_the_header(target: Target, format: int) -> None:
+    name = "/".join(["directory" * 3] * 120)
+    tar = Tar(format).add(name, b"x").symlink("l", "t" * 300).hard_link("h", name)
+    tar.add("big-owner", owner=(3_000_000, 4_000_000))
+    target.apply(tar.bytes())
+    assert (target.path / name).read_bytes() == b"x"
+    assert os.readlink(target.path / "l") == "t" * 300
+    assert (target.path / "h").stat().st_nlink == 2
+    assert (target.path / "big-owner").stat().st_uid == 3_000_000
+
+
+def test_names_are_bytes(target: Target) -> None:
+    name = b"\xff\xfe\n \x80"
+    target.apply(Tar(tarfile.GNU_FORMAT).add(os.fsdecode(name), b"x").bytes())
+    assert os.listdir(os.fsencode(target.path)) == [name]
+
+
+@pytest.mark.parametrize("form", ["--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1",
+                                  "--sparse-version=1.0"])  # fmt: skip
+def test_sparse_files_of_gnu_tar(target: Target, tmp_path: Path, form: str) -> None:
+    import subprocess
+
+    source = tmp_path / "holes"
+    with open(source, "wb") as file:
+        for at in (0, 1 << 20, 5 << 20, 77 << 16):
+            file.seek(at)
+            file.write(b"data at %d" % at)
+        file.truncate(9 << 20)
+    dialect = [form] if form == "--format=gnu" else ["--format=pax", form]
+    data = subprocess.run(
+        ["tar", "-C", tmp_path, *dialect, "-S", "-cf", "-", "holes"],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    assert len(data) < 1 << 20
+    target.apply(data)
+    copy = target.path / "holes"
+    assert copy.read_bytes() == source.read_bytes()
+    assert copy.stat().st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("pack", [
+    bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress,
+    lambda data: gzip.compress(data[:700]) + gzip.compress(data[700:]),
+    lambda data: zstandard.compress(data[:700]) + zstandard.compress(data[700:]),
+])  # fmt: skip
+def test_compressions_are_told_by_content(archives: Archives, tmp_path: Path, pack: object) -> None:
+    data = Tar().add("f", b"x" * 5000).bytes()
+    packed = pack(data)  # type: ignore[operator]
+    applied = archives.apply(bound(tmp_path), stream(packed))
+    assert (tmp_path / "f").read_bytes() == b"x" * 5000
+    assert applied.diff_id == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert (applied.length, applied.size, applied.entries) == (len(data), 5000, 1)
+
+
+def test_the_digest_covers_what_follows_the_trailer(archives: Archives, tmp_path: Path) -> None:
+    data = Tar().add("f").bytes() + b"\0" * 20480
+    applied = archives.apply(bound(tmp_path), stream(data))
+    assert applied.diff_id == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_empty_stream_and_missing_trailer(target: Target) -> None:
+    target.apply(b"")
+    target.apply(Tar().add("f", b"x").bytes()[:1024])
+    assert (target.path / "f").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:700],                      # within a file
+    lambda data: b"garbage" * 200,                # no tar
+    lambda data: gzip.compress(data)[:-20],       # a gzip stream cut off
+    lambda data: gzip.compress(data)[:40] + b"x" * 60,
+    lambda data: zstandard.compress(data)[:-4],
+    lambda data: data[:148] + b"7777777\0" + data[156:],
+])  # fmt: skip
+def test_damage_is_named(target: Target, damage: object) -> None:
+    data = Tar().add("f", os.urandom(600)).bytes()
+    with pytest.raises(Invalid):
+        target.apply(damage(data))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["../neighbour/secret", "a/../../neighbour/secret"])
+def test_names_that_lead_out_are_refused(target: Target, name: str) -> None:
+    with pytest.raises(Invalid, match="out of the root"):
+        target.apply(Tar().add(name, b"hacked").bytes())
+    assert target.intact()
+
+
+def test_absolute_names_count_from_the_target(target: Target) -> None:
+    target.apply(Tar().add("/etc/lading-test", b"x").bytes())
+    assert (target.path / "etc/lading-test").read_bytes() == b"x"
+    assert not Path("/etc/lading-test").exists()
+
+
+def test_links_lead_nowhere_outside(target: Target) -> None:
+    outside = str(target.neighbour)
+    tar = Tar().symlink("out", outside).symlink("up", "../neighbour").symlink("root", "/")
+    tar.add("out/secret", b"hacked").add("up/secret", b"hacked").add("root/inside", b"x")
+    target.apply(tar.bytes())
+    assert target.intact()
+    assert (target.path / "inside").read_bytes() == b"x"
+
+
+def test_a_file_is_not_written_through_a_link(target: Target) -> None:
+    target.apply(Tar().add("victim", b"safe").symlink("f", "victim").add("f", b"new").bytes())
+    assert (target.path / "victim").read_bytes() == b"safe"
+    assert not (target.path / "f").is_symlink()
+
+
+def test_hard_links_outside_are_refused(target: Target) -> None:
+    for link in ("../neighbour/secret", str(target.neighbour / "secret")):
+        with pytest.raises(Invalid):
+            target.apply(Tar().hard_link("h", link).bytes())
+    assert target.intact()
+
+
+def test_hard_links_to_links_do_not_follow_them(target: Target) -> None:
+    secret = str(target.neighbour / "secret")
+    target.apply(Tar().symlink("s", secret).hard_link("h", "s").bytes())
+    assert os.readlink(target.path / "h") == secret
+
+
+def test_metadata_do_not_follow_links(target: Target) -> None:
+    outside = target.neighbour / "secret"
+    before = outside.stat()
+    target.apply(Tar().symlink("s", str(outside)).symlink("s", str(outside)).bytes())
+    after = outside.stat()
+    assert (before.st_mode, before.st_uid, before.st_mtime) == (
+        after.st_mode, after.st_uid, after.st_mtime
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh...", "d/.wh.."])
+def test_whiteouts_of_no_name_are_refused(target: Target, name: str) -> None:
+    target.apply(Tar().add("d/f").bytes())
+    with pytest.raises(Invalid, match="whiteout"):
+        target.apply(Tar().add(name).bytes())
+    assert (target.path / "d/f").exists()
+    assert target.intact()
+
+
+def test_a_name_with_a_nul_is_refused(target: Target) -> None:
+    block = Tar(tarfile.PAX_FORMAT).add("x", pax={"path": "a\0b"}).bytes()
+    with pytest.raises(Invalid):
+        target.apply(block)
+
+
+@pytest.mark.parametrize("records", [{"uid": "99999999999999"}, {"size": "-5"}, {"mtime": "nan"},
+                                     {"GNU.sparse.map": "1"}, {"size": "x"}])  # fmt: skip
+def test_absurd_numbers_are_refused(target: Target, records: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        target.apply(Tar().add("f", pax=records).bytes())
+
+
+def test_marks_of_the_kernel_are_not_taken_from_archives(target: Target) -> None:
+    names = ["trusted.overlay.redirect", "user.overlay.opaque", "trusted.anything"]
+    for name in names:
+        target.apply(Tar().directory("d").add("d/f", pax={f"SCHILY.xattr.{name}": "y"}).bytes())
+    assert os.listxattr(target.path / "d/f") == []
+    target.apply(Tar().add("g", pax={"SCHILY.xattr.user.mine": "y"}).bytes())
+    assert os.listxattr(target.path / "g") == ["user.mine"]
+
+
+def test_whiteouts_delete(target: Target) -> None:
+    target.apply(Tar().add("f").add("d/g").add("kept").bytes())
+    target.apply(Tar().add(".wh.f").add(".wh.d").add(".wh.never-was").bytes())
+    assert os.listdir(target.path) == ["kept"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_opaque_hides_what_is_below_in_any_order(target: Target, first: bool) -> None:
+    target.apply(Tar().add("d/old").add("d/sub/old").bytes())
+    tar = Tar().directory("d")
+    if first:
+        tar.add("d/.wh..wh..opq")
+    tar.add("d/new").directory("d/sub").add("d/sub/new")
+    if not first:
+        tar.add("d/.wh..wh..opq")
+    target.apply(tar.bytes())
+    assert sorted(os.listdir(target.path / "d")) == ["new", "sub"]
+    assert os.listdir(target.path / "d/sub") == ["new"]
+
+
+def test_opaque_with_directories_that_have_no_entry(target: Target) -> None:
+    target.apply(Tar().add("d/old").bytes())
+    target.apply(Tar().add("d/new/f").add("d/.wh..wh..opq").bytes())
+    assert os.listdir(target.path / "d") == ["new"]
+
+
+def test_links_of_aufs_find_their_source(target: Target) -> None:
+    tar = Tar().directory(".wh..wh.plnk").add(".wh..wh.plnk/123.456", b"shared")
+    tar.hard_link("a", ".wh..wh.plnk/123.456").hard_link("b", ".wh..wh.plnk/123.456")
+    tar.add(".wh..wh.aufs").directory(".wh..wh.orph")
+    target.apply(tar.bytes())
+    assert sorted(os.listdir(target.path)) == ["a", "b"]
+    assert os.path.samefile(target.path / "a", target.path / "b")
+    assert (target.path / "a").read_bytes() == b"shared"
+
+
+class Overlay:
+    """Unpacking into a layer directory."""
+
+    def __init__(self, archives: Archives, path: Path) -> None:
+        self._archives = archives
+        self.path = path
+
+    def apply(self, tar: Tar, *, parent: bool = True) -> object:
+        layer = LayerDirectory(self.path, Whiteouts.OVERLAY)
+        return self._archives.apply_directory(layer, stream(tar.bytes()), parent=parent)
+
+    def is_whiteout(self, name: str) -> bool:
+        status = os.lstat(self.path / name)
+        return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+    def is_opaque(self, name: str) -> bool:
+        return "trusted.overlay.opaque" in os.listxattr(self.path / name)
+
+
+@pytest.fixture
+def overlay(archives: Archives, tmp_path: Path) -> Overlay:
+    return Overlay(archives, tmp_path)
+
+
+def test_deletions_become_overlays_marks(overlay: Overlay) -> None:
+    assert overlay.apply(Tar().add(".wh.f").directory("d").add("d/.wh..wh..opq").add("d/n"))
+    assert overlay.is_whiteout("f")
+    assert overlay.is_opaque("d")
+    assert os.listdir(overlay.path / "d") == ["n"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_deleted_and_made_again_is_opaque(overlay: Overlay, first: bool) -> None:
+    tar = Tar()
+    if first:
+        tar.add(".wh.d")
+    tar.directory("d").add("d/new")
+    if not first:
+        tar.add(".wh.d")
+    assert overlay.apply(tar)
+    assert overlay.is_opaque("d")
+
+
+def test_a_base_layer_has_no_marks(overlay: Overlay) -> None:
+    assert overlay.apply(Tar().add(".wh.f").directory("d").add("d/.wh..wh..opq"), parent=False)
+    assert os.listdir(overlay.path) == ["d"]
+    assert not overlay.is_opaque("d")
+
+
+@pytest.mark.parametrize("tar", [
+    Tar().add("d/f"), Tar().hard_link("h", "in-the-parent"), Tar().add("d/.wh.f"),
+])  # fmt: skip
+def test_what_needs_the_parent_says_so(overlay: Overlay, tar: Tar) -> None:
+    assert overlay.apply(tar) is None
+
+
+def test_a_bomb_stops_at_the_end_of_space_and_can_be_cancelled(
+    archives: Archives, tmp_path: Path
+) -> None:
+    """40 MB of zeros from 40 kB, into 8 MB; and 64 GB of them, given up."""
+    small = Root((Mount("tmpfs", "tmpfs", ("size=8m",)),))
+    with pytest.raises(OSError, match="No space left"):
+        archives.apply(small, stream(gzip.compress(Tar().add("f", bytes(40 << 20)).bytes())))
+    header = tarfile.TarInfo("f")
+    header.size = 64 << 30
+    source, sink = os.pipe()
+    task = archives.task("apply", {**small.to_wire(), "alone": True}, [source])
+    os.close(source)
+    os.write(sink, header.tobuf())
+    task.cancel()
+    with pytest.raises(Cancelled):
+        task.wait(30)
+    task.close()
+    os.close(sink)
