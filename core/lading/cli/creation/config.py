@@ -66,7 +66,7 @@ HEALTH_FLAGS = ("cmd", "interval", "timeout", "start-period", "start-interval", 
 
 def _config(call: Call, image: str, command: list[str]) -> Body:
     stdin, stdout, stderr = attached(call)
-    exposed, bindings = ports.published(call.texts("publish"))
+    exposed, _ = ports.published(call.texts("publish"))
     exposed |= ports.exposed(call.texts("expose"))
     _, anonymous = mounts.volumes(call.texts("volume"))
     body: Body = {

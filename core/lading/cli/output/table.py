@@ -104,7 +104,7 @@ def show_list(
 
 
 def _show_json(columns: Columns, items: Iterable[Any]) -> None:
-    from lading.cli.gofunctions import to_json  # late: `ps` alone needs no templates
+    from lading.cli.gotemplate.functions import to_json  # late: `ps` alone needs no templates
 
     for item in items:
         sys.stdout.write(to_json(columns.row(item)) + "\n")
@@ -151,8 +151,8 @@ def aligned(
 
 def render(layout: str, data: Any, *, end: str = "\n") -> None:
     """Print one object by ``--format``: ``json`` or a template."""
-    from lading.cli.gofunctions import to_json
     from lading.cli.gotemplate import Template, TemplateError
+    from lading.cli.gotemplate.functions import to_json
 
     source = "{{json .}}" if layout == "json" else layout
     try:

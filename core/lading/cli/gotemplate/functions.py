@@ -110,7 +110,7 @@ def _verb(spec: str, precision: str | None, verb: str, value: Any) -> str:
     if verb == "b" and number:
         return f"{spec}s" % format(value, "b")
     if verb in "feEgG" and number:
-        return f"{spec}{exact}{verb}" % value
+        return str(f"{spec}{exact}{verb}" % value)
     if verb == "t" and isinstance(value, bool):
         return f"{spec}s" % _inner(value)
     if verb == "T":
