@@ -53,7 +53,7 @@ class ExecRoutes:
         )
         if stream is None:
             return Response(200)
-        return hijack(stream, version_of(request), stdin=prepared.open_stdin)
+        return hijack(stream, version_of(request), stdin=prepared.open_stdin, runs_on_head=True)
 
     def resize(self, request: Request) -> Response:
         """``POST /exec/X/resize``."""

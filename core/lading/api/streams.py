@@ -15,7 +15,7 @@ from lading.api.version import Version, version_of
 from lading.containers import AttachOptions, LogOptions, Stream
 from lading.errors import Invalid
 from lading.http.messages import Connection, Hijack, Request, Response
-from lading.http.pump import pump
+from lading.http.pump import pump, send_and_settle
 
 RAW = "application/vnd.docker.raw-stream"
 FRAMED = "application/vnd.docker.multiplexed-stream"
@@ -125,24 +125,36 @@ def stream_type(version: Version, *, tty: bool) -> str:
     return FRAMED if not tty and version >= (1, 42) else RAW
 
 
-def hijack(stream: Stream, version: Version, *, stdin: bool) -> Response:
-    """The client's connection becomes the stream; a plain one is given away to the monitor."""
+def hijack(
+    stream: Stream, version: Version, *, stdin: bool, runs_on_head: bool = False
+) -> Response:
+    """The client's connection becomes the stream; a plain one is given away to the monitor.
+
+    As a rule the stream is connected before the client is answered, since the client may start the
+    container right after. With ``runs_on_head`` connecting is what starts the process: then the
+    client has the head first. docker-py loses what arrives together with it.
+    """
 
     def prepare() -> Callable[[Connection], None]:
-        # Connected before the client is answered: it may start the container right after.
-        engine = stream.connect()
+        connected = None if runs_on_head else stream.connect()
 
         def run(client: Connection) -> None:
-            with engine:
+            with connected or stream.connect() as engine:
                 pump(client, engine, stdin=stdin)
 
         return run
+
+    def hand_over(descriptor: int, head: bytes) -> None:
+        if runs_on_head:
+            send_and_settle(descriptor, head)
+            head = b""
+        stream.hand_over(descriptor, head)
 
     return Hijack(
         200,
         {"Content-Type": stream_type(version, tty=stream.tty)},
         prepare=prepare,
-        hand_over=stream.hand_over,
+        hand_over=hand_over,
         failed=lambda error: error_response(error, version),
     )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import termios
 import threading
+import time
 from array import array
 
 from lading.http.messages import Connection
 from lading.http.stream import CHUNK, PlainStream
 
 SETTLE_SECONDS = 0.1
+SETTLE_STEPS = 100
+SETTLE_STEP_SECONDS = 0.0002
 
 
 def pump(
@@ -41,17 +45,31 @@ def pump(
         upwards.join()
 
 
+def send_and_settle(descriptor: int, data: bytes) -> None:
+    """Send on a blocking socket, and give the peer a moment to take it before more follows."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    for _ in range(SETTLE_STEPS):
+        if not _queued(descriptor):
+            return
+        time.sleep(SETTLE_STEP_SECONDS)
+
+
 def _unsent(client: Connection) -> bool:
     """Whether the peer's kernel has not confirmed everything; a unix socket has no such state."""
     connected = client.stream.socket
-    if connected.family == socket.AF_UNIX:
-        return False
+    return connected.family != socket.AF_UNIX and _queued(connected.fileno()) > 0
+
+
+def _queued(descriptor: int) -> int:
+    """Bytes that a unix socket's peer has not read, or a TCP peer's kernel not confirmed."""
     count = array("i", [0])
     try:
-        fcntl.ioctl(connected, termios.TIOCOUTQ, count)
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
     except OSError:
-        return False
-    return count[0] > 0
+        return 0
+    return count[0]
 
 
 def _carry_output(client: Connection, engine: socket.socket) -> None:

@@ -1,0 +1,180 @@
+"""docker-py, which others build on: what the command lines do not use of the API."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+
+from lading.testing.daemon import Daemon
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=["1.24", "1.41", "auto"], scope="module")
+def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[docker.DockerClient]:
+    client = docker.DockerClient(base_url=daemon.host, version=request.param, timeout=60)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def container(client: docker.DockerClient) -> Iterator[docker.models.containers.Container]:
+    """A container that repeats what it reads."""
+    made = client.containers.run("busybox", ["cat"], detach=True, stdin_open=True)
+    yield made
+    made.remove(force=True, v=True)
+
+
+def test_run_returns_the_output_and_raises_for_failure(client: docker.DockerClient) -> None:
+    assert client.containers.run("busybox", ["echo", "hi"], remove=True) == b"hi\n"
+    with pytest.raises(ContainerError) as caught:
+        client.containers.run("busybox", ["sh", "-c", "echo bad >&2; exit 3"], remove=True)
+    assert caught.value.exit_status == 3
+    assert caught.value.stderr == b"bad\n"
+
+
+def test_errors_are_recognised(client: docker.DockerClient) -> None:
+    with pytest.raises(NotFound):
+        client.containers.get("no-such")
+    with pytest.raises(ImageNotFound):
+        client.containers.create("no-such-image")
+    with pytest.raises(APIError) as caught:
+        client.api.create_container("busybox", ["true"], name="bad name!")
+    assert caught.value.status_code == 400
+
+
+def test_exec_separates_stdout_from_stderr(container) -> None:
+    code, output = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
+    assert (code, output) == (4, (b"out\n", b"err\n"))
+
+
+def test_exec_streams(container) -> None:
+    _, pieces = container.exec_run(["sh", "-c", "echo a; echo b"], stream=True)
+    assert b"".join(pieces) == b"a\nb\n"
+
+
+def test_attached_socket_carries_both_ways(container) -> None:
+    raw = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    raw._sock.sendall(b"hello\n")
+    frame = raw.read(8 + 6)
+    assert frame[8:] == b"hello\n"
+    assert frame[:8] == b"\1\0\0\0\0\0\0\6"
+    raw.close()
+
+
+def test_logs_follow_until_the_end(client: docker.DockerClient) -> None:
+    script = "for i in 1 2 3; do echo $i; sleep 0.1; done"
+    made = client.containers.run("busybox", ["sh", "-c", script], detach=True)
+    try:
+        assert b"".join(made.logs(stream=True, follow=True)) == b"1\n2\n3\n"
+        assert made.logs(tail=1) == b"3\n"
+        stamped = made.logs(timestamps=True, tail=1)
+        assert stamped.endswith(b"Z 3\n")
+        assert made.wait()["StatusCode"] == 0
+    finally:
+        made.remove(force=True)
+
+
+def test_files_go_in_and_out(container) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("inside")
+        entry.size = 5
+        archive.addfile(entry, io.BytesIO(b"hello"))
+    assert container.put_archive("/", buffer.getvalue())
+    pieces, found = container.get_archive("/inside")
+    assert (found["name"], found["size"]) == ("inside", 5)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        content = archive.extractfile("inside")
+        assert content
+        assert content.read() == b"hello"
+    assert {"Path": "/inside", "Kind": 1} in container.diff()
+
+
+def test_stats_stream(container) -> None:
+    readings = container.stats(stream=True, decode=True)
+    first, second = next(readings), next(readings)
+    assert first["read"] < second["read"]
+    assert second["pids_stats"]["current"] >= 1
+    assert container.stats(stream=False)["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+
+
+def test_events_arrive_while_one_listens(client: docker.DockerClient) -> None:
+    seen: list[str] = []
+    events = client.events(decode=True, filters={"type": "container", "label": "events-test"})
+
+    def listen() -> None:
+        for event in events:
+            seen.append(event.get("Action") or event["status"])
+            if seen[-1] == "destroy":
+                return
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    client.containers.run("busybox", ["true"], remove=True, labels=["events-test"])
+    thread.join(30)
+    events.close()
+    assert [e for e in seen if e in ("create", "start", "die", "destroy")] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
+
+
+def test_wait_for_the_next_exit_before_the_start(client: docker.DockerClient) -> None:
+    if client.api._version == "1.24":
+        pytest.skip("conditions of wait came with 1.30")
+    made = client.containers.create("busybox", ["sh", "-c", "exit 5"])
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(made.wait(condition="next-exit")["StatusCode"])
+    )
+    thread.start()
+    made.start()
+    thread.join(30)
+    made.remove(force=True)
+    assert codes == [5]
+
+
+def test_images_by_name_and_id(client: docker.DockerClient) -> None:
+    image = client.images.get("busybox")
+    assert image.tags == ["busybox:latest"]
+    assert client.images.get(image.id) == image
+    assert image.tag("schema/other", tag="v1")
+    saved = b"".join(client.images.get("schema/other:v1").save(named="schema/other:v1"))
+    client.images.remove("schema/other:v1")
+    (loaded,) = client.images.load(saved)
+    assert loaded.id == image.id
+    client.images.remove("schema/other:v1")
+    with pytest.raises(ImageNotFound):
+        client.images.get("schema/other:v1")
+
+
+def test_networks_and_volumes(client: docker.DockerClient, container) -> None:
+    network = client.networks.create("docker-py-net", labels={"a": "b"})
+    volume = client.volumes.create("docker-py-volume")
+    try:
+        network.connect(container, aliases=["other"])
+        network.reload()
+        assert [c.id for c in network.containers] == [container.id]
+        network.disconnect(container)
+        assert volume in client.volumes.list()
+        assert network in client.networks.list(filters={"label": "a=b"})
+    finally:
+        network.remove()
+        volume.remove()
+
+
+def test_the_daemon_describes_itself(client: docker.DockerClient) -> None:
+    assert client.ping()
+    assert client.version()["Version"]
+    assert client.info()["OSType"] == "linux"
+    if client.api._version != "1.24":  # came with 1.25
+        assert client.df()["Images"]
