@@ -183,10 +183,7 @@ def copy_in(args: Args, fds: Sequence[int]) -> None:
         keep_directories=args["keep_kinds"],
         owner=(owner[0], owner[1]) if owner else None,
     )
-    try:
-        Unpacker(options).run(Reader(source))
-    except FileExistsError as error:
-        raise Invalid(f"cannot overwrite: {error.strerror}: {error.filename!r}") from error
+    Unpacker(options).run(Reader(source))
 
 
 def touch_init(args: Args, fds: Sequence[int]) -> None:

@@ -155,7 +155,9 @@ class Unpacker:
             return
         if stat.S_ISDIR(mode):
             if self.options.keep_directories:
-                raise FileExistsError(errno.EISDIR, "a directory is in the way")
+                raise Invalid(
+                    f'cannot overwrite directory "{os.fsdecode(path)}" with non-directory'
+                )
             shutil.rmtree(path)
             gone = path + b"/"
             self._directories = {
@@ -196,7 +198,9 @@ class Unpacker:
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 if self.options.keep_directories:
-                    raise FileExistsError(errno.ENOTDIR, "a file is in the way") from None
+                    raise Invalid(
+                        f'cannot overwrite non-directory "{os.fsdecode(path)}" with directory'
+                    ) from None
                 self._clear(path)
                 os.mkdir(path, entry.mode & 0o777)
         if path in self._deleted:
