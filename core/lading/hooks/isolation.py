@@ -18,13 +18,16 @@ Glossary
                so that the host's mount table stays as it was.
 ``init``       the container's first process.
 
-Where hooks run. ``create``, ``start`` and ``exec`` run in the container's monitor, a small
-single-threaded process that is the parent of what they start, waits for it, and owns its
-stdio; the others run in the daemon, from any thread, also after a daemon restart. A call for
-one container is never made twice at the same time by ``create``/``start``/``delete``.
+Where hooks run. ``create``, ``start`` and ``exec`` run in single-threaded children of the
+container's monitor: ``create`` and the ``start`` after it in one, so that an object may keep in
+memory what leads from one to the other, each ``exec`` in one of its own. Such a child ends when the
+hook has returned; what it has started becomes a child of the monitor (a subreaper), which waits
+for it and owns its stdio. The other hooks run in the daemon, from any thread, also after a daemon
+restart. A call for one container is never made twice at the same time by
+``create``/``start``/``delete``.
 
 Worked walk: ``docker run``. The daemon writes the bundle and has a network namespace at
-hand, named in ``config.json``. The spawner forks a monitor, which calls ``create`` and, once
+hand, named in ``config.json``. The spawner forks a monitor, whose child calls ``create`` and, once
 the daemon has attached what needs attaching, ``start``. The monitor sees the init end through
 :attr:`Started.wait_pid`, writes the status down, tells the daemon, which calls ``delete``.
 
@@ -80,8 +83,8 @@ class Stdio:
 class Started:
     """A process that exists.
 
-    ``pid`` is the process itself, in the host's pid namespace; ``wait_pid`` the child of the
-    caller whose exit status is the process's (often the same). ``console`` is the master
+    ``pid`` is the process itself, in the host's pid namespace; ``wait_pid`` the child (or orphaned
+    descendant) of the caller whose exit status is the process's (often the same). ``console`` is the master
     descriptor of its terminal, owned by the caller from now on, or -1.
     """
 

@@ -28,6 +28,7 @@ from lading.monitor.exit import EXIT_FILE, write_exit
 from lading.monitor.launch import AttachSpec, Exit, Launch, rfc3339
 from lading.monitor.logfile import NoLog, open_log
 from lading.monitor.loop import IN, Loop
+from lading.monitor.starter import Starter, create, execute
 from lading.monitor.stdio import Ends, resize
 from lading.monitor.streams import Streams
 
@@ -52,10 +53,11 @@ def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) ->
     receiver = wire.Receiver(connection)
     request, fds = receiver.receive()
     launch = Launch.from_wire(request["launch"])
+    named = dict(zip(request["fds"], fds, strict=True))
     try:
-        monitor = _Monitor(launch, dict(zip(request["fds"], fds, strict=True)), backends)
+        monitor = _Monitor(launch, named, _backend(backends, launch.isolation))
         try:
-            monitor.create()
+            monitor.create(connection)
         except BaseException as error:
             monitor.abandon()
             wire.send(connection, {"error": to_wire(error)})
@@ -63,11 +65,15 @@ def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) ->
         monitor.adopt(connection, receiver)
         del request, fds, connection, receiver
         monitor.serve()
-    except BaseException:
+    except BaseException as error:
         import traceback  # only a monitor that fails needs it
 
-        (launch.run / "monitor.log").write_text(traceback.format_exc())
+        (launch.run / "monitor.log").write_text("".join(traceback.format_exception(error)))
         raise
+
+
+def _backend(backends: Mapping[str, Loaded[Isolation]], name: str) -> Isolation | None:
+    return backends[name].hook if name in backends else None
 
 
 class _Process:
@@ -82,67 +88,82 @@ class _Process:
 
 
 class _Monitor:
-    def __init__(
-        self, launch: Launch, fds: dict[str, int], backends: Mapping[str, Loaded[Isolation]]
-    ) -> None:
+    def __init__(self, launch: Launch, fds: dict[str, int], isolation: Isolation | None) -> None:
         self._launch = launch
         self._fds = fds
-        self._backends = backends
+        self._backend = isolation
         self._container = Container(launch.container, launch.bundle, launch.run / "state")
-        self._loop = Loop()
         self._children: dict[int, Callable[[int], None]] = {}
         self._execs: dict[str, _Process] = {}
         self._finished: dict[str, Exit] = {}
         self._status = "created"
         self._started_at = 0.0
-        self._init_wait_pid = 0
-        self._log = open_log(launch.log)
-        self._init = self._process(self._log, "", input_once=launch.stdin_once)
-        self._watch_children()
-        (launch.run / EXIT_FILE).unlink(missing_ok=True)
-        self._control = Control(self._loop, launch.run, self._handle)
+        self._starter: Starter | None = None
+        self._control: Control | None = None
 
     @property
     def _isolation(self) -> Isolation:
-        try:
-            return self._backends[self._launch.isolation].hook
-        except KeyError as error:
+        if self._backend is None:
             raise Unavailable(
                 f'isolation backend "{self._launch.isolation}" is not loaded in the spawner'
-            ) from error
-
-    def create(self) -> None:
-        """Make the container, attach its first clients, start it when asked to."""
-        launch = self._launch
-        isolation = self._isolation
-        self._container.state.mkdir(mode=0o700, exist_ok=True)
-        with Ends(terminal=launch.terminal, stdin=launch.open_stdin) as ends:
-            started = isolation.create(
-                container=self._container, rootfs=launch.rootfs, stdio=ends.stdio
             )
-            self._init.pid, self._init_wait_pid = started.pid, started.wait_pid
-            self._children[started.wait_pid] = self._init_ended
-            self._open(self._init, ends, started.console, launch.console_size)
+        return self._backend
+
+    def create(self, connection: socket.socket) -> None:
+        """Make the container, start it when asked to, attach its first clients."""
+        launch, isolation = self._launch, self._isolation
+        _ignore_signals()
+        (launch.run / EXIT_FILE).unlink(missing_ok=True)
+        with Ends(terminal=launch.terminal, stdin=launch.open_stdin) as ends:
+
+            def work(sock: socket.socket) -> None:
+                connection.close()
+                ends.close_local()
+                for fd in self._fds.values():
+                    os.close(fd)
+                create(isolation, launch, ends.stdio, sock)
+
+            # First of all: the child should inherit nothing, and works while we set ourselves up.
+            self._starter = Starter(work)
+            ends.close_remote()
+            self._prepare()
+            message, console = self._starter.answer()
+            self._init.pid = message["pid"]
+            self._children[message["wait_pid"]] = self._init_ended
+            self._open(self._init, ends, console)
+        if launch.start:
+            self._running()
         for spec in launch.attach:
             self._attach(self._init, self._fds.pop(spec.fd), spec)
+
+    def _prepare(self) -> None:
+        self._loop = Loop()
+        self._log = open_log(self._launch.log)
+        self._init = self._process(self._log, "", input_once=self._launch.stdin_once)
+        self._watch_children()
+        self._control = Control(self._loop, self._launch.run, self._handle)
         process.oom_score_adj(_PROTECTED)
-        if launch.start:
-            self._start()
 
     def abandon(self) -> None:
         """Nothing came of it: leave an exit status if there was a process, and no socket."""
-        if self._init_wait_pid in self._children:
-            _, status = _await(self._init_wait_pid)
-            self._write_exit(_exit(status))
-        self._control.stop_listening()
+        if self._starter is not None:
+            self._starter.close()
+            if self._starter.wait_pid:
+                # It becomes our child when the starter has ended.
+                os.waitpid(self._starter.pid, 0)
+                self._write_exit(_exit(_await(self._starter.wait_pid)))
+        if self._control is not None:
+            self._control.stop_listening()
 
     def adopt(self, connection: socket.socket, receiver: wire.Receiver) -> None:
         """Answer the launch; what it came on is a control connection from now on."""
         wire.send(connection, self._state())
+        assert self._control is not None
         self._control.adopt(connection, receiver)
 
     def serve(self) -> None:
         """Run until there is nothing left to do."""
+        self._reap()  # what ended before we listened
         while not self._idle():
             self._loop.step()
 
@@ -163,25 +184,15 @@ class _Monitor:
 
     def _watch_children(self) -> None:
         """SIGCHLD wakes the loop by a pipe: orphans of the container come to us as well."""
-        wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # Handlers that do nothing, not SIG_IGN, which containers would inherit.
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGHUP,
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):
-            signal.signal(number, _ignore)
-        signal.signal(signal.SIGCHLD, _ignore)
-        # A backend's system calls are not Python's, which would be resumed.
-        signal.siginterrupt(signal.SIGCHLD, False)
+        self._wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        self._wake = wake
-        self._loop.watch(wake, IN, self._on_wake)
+        self._loop.watch(self._wake, IN, self._on_wake)
 
     def _on_wake(self, events: int) -> None:
         os.read(self._wake, 4096)
+        self._reap()
+
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -193,22 +204,19 @@ class _Monitor:
             if ended is not None:
                 ended(status)
 
-    def _open(
-        self, target: _Process, ends: Ends, console: int, size: tuple[int, int] | None
-    ) -> None:
-        ends.close_remote()
+    def _open(self, target: _Process, ends: Ends, console: int) -> None:
         if console >= 0:
             target.console = console
-            if size is not None:
-                resize(console, *size)
             target.streams.open(os.dup(console), os.dup(console), -1)
         else:
             target.streams.open(*ends.take())
 
-    def _start(self) -> None:
-        self._isolation.start(container=self._container)
+    def _running(self) -> None:
         self._started_at = time.time()
         self._status = "running"
+        if self._starter is not None:
+            self._starter.close()
+            self._starter = None
 
     def _init_ended(self, status: int) -> None:
         found = _exit(status)
@@ -225,7 +233,8 @@ class _Monitor:
         self._fds.clear()
         self._close_console(self._init)
         # From here on the directory may be another monitor's.
-        self._control.stop_listening()
+        if self._control is not None:
+            self._control.stop_listening()
         self._tell("exit", "", found)
 
     def _exec_ended(self, exec_id: str, status: int) -> None:
@@ -293,9 +302,10 @@ class _Monitor:
         return self._state()
 
     def _op_start(self, message: wire.Message, fds: list[int]) -> wire.Message:
-        if self._status != "created":
+        if self._status != "created" or self._starter is None:
             raise Conflict(f'container "{self._launch.container}" is {self._status}')
-        self._start()
+        self._starter.proceed()
+        self._running()
         return self._state()
 
     def _op_attach(self, message: wire.Message, fds: list[int]) -> wire.Message:
@@ -323,20 +333,22 @@ class _Monitor:
         attach = message["attach"]
         target = self._process(NoLog(), exec_id, input_once=True, terminal=terminal)
         with Ends(terminal=terminal, stdin=message["stdin"], discard=attach is None) as ends:
-            process.oom_score_adj(0)
+            size = message["console_size"]
+            starter = Starter(
+                lambda sock: execute(self._isolation, self._container, oci, ends.stdio, size, sock)
+            )
+            ends.close_remote()
             try:
-                started = self._isolation.exec(
-                    container=self._container, process=oci, stdio=ends.stdio
-                )
+                started, console = starter.answer()
             finally:
-                process.oom_score_adj(_PROTECTED)
+                starter.close()
             self._execs[exec_id] = target
-            target.pid = started.pid
-            self._children[started.wait_pid] = lambda status: self._exec_ended(exec_id, status)
-            self._open(target, ends, started.console, message["console_size"])
+            target.pid = started["pid"]
+            self._children[started["wait_pid"]] = lambda status: self._exec_ended(exec_id, status)
+            self._open(target, ends, console)
         if attach is not None:
             self._attach(target, fds.pop(0), AttachSpec.from_wire(attach))
-        return {"pid": started.pid}
+        return {"pid": target.pid}
 
     def _target(self, message: wire.Message) -> _Process:
         exec_id = message["exec_id"]
@@ -361,14 +373,24 @@ class _Monitor:
         message: wire.Message = {"event": kind, "exec_id": exec_id}
         if found is not None:
             message["exit"] = found.to_wire()
-        self._control.tell(message)
+        if self._control is not None:
+            self._control.tell(message)
+
+
+def _ignore_signals() -> None:
+    """Give handlers to signals, not SIG_IGN, which the container's processes would inherit."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, _ignore)
+    signal.signal(signal.SIGCHLD, _ignore)
+    # A backend's system calls are not Python's, which would be resumed.
+    signal.siginterrupt(signal.SIGCHLD, False)
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """The handler of signals that mean nothing to a monitor."""
 
 
-def _await(pid: int) -> tuple[int, int]:
+def _await(pid: int) -> int:
     """Wait for a child that should be ending by itself, and see to it when it does not."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
@@ -376,7 +398,7 @@ def _await(pid: int) -> tuple[int, int]:
     if not poll.poll(_ENDING):
         os.kill(pid, signal.SIGKILL)
     os.close(pidfd)
-    return os.waitpid(pid, 0)
+    return os.waitpid(pid, 0)[1]
 
 
 def _exit(status: int) -> Exit:

@@ -49,10 +49,11 @@ class Ends:
 
     def close_remote(self) -> None:
         """Close the process's ends, which it has by now. A second call does nothing."""
-        for fd in self._remote:
-            if fd >= 0:
-                os.close(fd)
-        self._remote = [-1, -1, -1]
+        _close(self._remote)
+
+    def close_local(self) -> None:
+        """Close our ends. A second call does nothing."""
+        _close(self._local)
 
     def _make(self, stdin: bool, discard: bool) -> None:
         if stdin:
@@ -67,9 +68,14 @@ class Ends:
 
     def _close(self) -> None:
         self.close_remote()
-        for fd in self.take():
-            if fd >= 0:
-                os.close(fd)
+        self.close_local()
+
+
+def _close(fds: list[int]) -> None:
+    for number, fd in enumerate(fds):
+        if fd >= 0:
+            os.close(fd)
+        fds[number] = -1
 
 
 def resize(console: int, rows: int, columns: int) -> None:
