@@ -314,12 +314,16 @@ def test_the_root_of_a_process(archives: Archives, root: Path) -> None:
     assert (root / "etc/new").exists()
 
 
-def test_touch_init_makes_mount_points_inside(archives: Archives, root: Path) -> None:
-    (root / "etc/hosts").symlink_to("/somewhere/else")
-    (root / "dev").symlink_to("/devices")
-    (root / "devices").mkdir()
-    archives.touch_init(bound(root))
+def test_mount_points_are_made_in_place_of_links(archives: Archives, root: Path) -> None:
+    outside = root.parent / "outside"
+    (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (root / "etc/hosts").write_text("of the image")
+    (root / "dev").symlink_to(outside)
+    for _ in range(2):
+        archives.touch_init(bound(root))
     assert (root / "proc").is_dir()
-    assert (root / "etc/resolv.conf").read_text() == ""
-    assert (root / "devices/shm").is_dir()
-    assert (root / "etc/hosts").is_symlink()
+    assert (root / "dev/shm").is_dir()
+    assert not (root / "etc/resolv.conf").is_symlink()
+    assert (root / "etc/hosts").read_text() == "of the image"
+    assert os.readlink(root / "etc/mtab") == "/proc/mounts"
+    assert not outside.exists()

@@ -187,23 +187,43 @@ def copy_in(args: Args, fds: Sequence[int]) -> None:
 
 
 def touch_init(args: Args, fds: Sequence[int]) -> None:
-    """Make mount points, where the image has nothing at their place."""
+    """Make mount points. Links on the way there, such as those that systemd makes for
+    ``/etc/resolv.conf``, give way: they may lead to nothing."""
     os.umask(0)
     _enter(args)
-    with paths.opened_root("/") as root:
-        for path, kind in _INIT:
-            if kind == "directory":
-                os.close(paths.make_directories(root, path))
-            elif kind == "file":
-                os.close(paths.make_file(root, path, 0o755))
-            else:
-                parent, name = paths.open_parent(root, path, make=True)
-                try:
-                    os.symlink(kind, name, dir_fd=parent)
-                except FileExistsError:
-                    pass
-                finally:
-                    os.close(parent)
+    for path, kind in _INIT:
+        above = posixpath.dirname(path)
+        if above:
+            _only_directory(above)
+        if kind == "directory":
+            _only_directory(path)
+        elif kind == "file":
+            if not stat.S_ISREG(_kind(path)):
+                _unlink(path)
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755))
+        else:
+            _unlink(path)
+            os.symlink(kind, path)
+
+
+def _kind(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _only_directory(path: str) -> None:
+    if not stat.S_ISDIR(_kind(path)):
+        _unlink(path)
+        os.mkdir(path, 0o755)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _opened(descriptor: int) -> tuple[compression.Source, Any]:
