@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -59,9 +60,16 @@ class AttachStream:
     def connect(self) -> socket.socket:
         """This side of a connection to the container."""
         ours, theirs = socket.socketpair()
+        if self._options.logs:
+            # More may have been logged than a socket takes before anybody reads from it.
+            threading.Thread(target=self._give_away, args=(theirs,), daemon=True).start()
+        else:
+            self._give_away(theirs)
+        return ours
+
+    def _give_away(self, theirs: socket.socket) -> None:
         with theirs:
             self._give(theirs.fileno(), b"")
-        return ours
 
     def hand_over(self, descriptor: int, head: bytes) -> None:
         """Give a client's socket to the monitor, now or at the start."""
