@@ -114,7 +114,12 @@ class NetworkBackend(Protocol):
 
     @hookspec(firstresult=True)
     def attach(self, network: Network, endpoint: Endpoint, netns: str) -> None:
-        """Connect the namespace; when it returns, the interface is up with addresses and routes."""
+        """Connect the namespace; when it returns, the interface is up with addresses and routes.
+
+        A second call for an attached endpoint leaves the interface alone and adds what is new:
+        so the default route moves here when the endpoint that had it is gone. Raises NotFound for a
+        network that was not created and a namespace that is gone, Conflict when ``ifname`` is taken.
+        """
         ...
 
     @hookspec(firstresult=True)

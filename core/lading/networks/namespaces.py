@@ -38,8 +38,14 @@ class Namespaces:
         self._private = False
 
     def close(self) -> None:
-        """Let go of the host's namespace."""
+        """Let go of the host's namespace, and of the directory's mount when it is empty."""
         os.close(self._home)
+        if not self.names():
+            try:
+                syscalls.umount2(self._directory, syscalls.MNT_DETACH)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
 
     def path(self, name: str) -> Path:
         """Where a namespace is mounted."""

@@ -19,6 +19,9 @@ from lading.testing.daemon import Daemon, busybox_image, docker_clients, nothing
 
 CLONE_NEWNET = 0x40000000
 
+# Failures in a kit's assertions show values only when pytest rewrites it before its import.
+pytest.register_assert_rewrite("lading.testing.network")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option."""

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 #: How long a namespace that has ended may take to let go of its interfaces.
 VANISH_SECONDS = 0.5
 
+#: Whether bridged packets see the rules for routed ones.
+BRIDGE_NETFILTER = ("bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
+
 
 class Bridge:
     """Linux bridges, veth pairs, and NAT by nftables or iptables."""
@@ -186,10 +189,15 @@ class Bridge:
                 self._netlink.run([netlink.delete_link(name)])
             raise
         if not wanted.icc:
-            port = self._netlink.links()[name].index
-            isolated = netlink.attribute(netlink.IFLA_BRPORT_ISOLATED, b"\1")
-            self._netlink.run([netlink.change_port(port, f'isolate "{name}"', isolated)])
+            self._set_port(name, netlink.IFLA_BRPORT_ISOLATED)
         return True
+
+    def _set_port(self, name: str, flag: int) -> None:
+        """Set a flag of a bridge's port; silent when the port is gone."""
+        link = self._netlink.links().get(name)
+        if link is not None:
+            on = netlink.attribute(flag, b"\1")
+            self._netlink.run([netlink.change_port(link.index, f'set up port "{name}"', on)])
 
     def _configure(self, far: Netlink, network: Network, endpoint: Endpoint, target: int) -> None:
         if any(":" in cidr for cidr in endpoint.addresses):
@@ -240,6 +248,10 @@ class Bridge:
                 )
             self._firewall.add_forwards(ways)
             self._published.setdefault(endpoint.id, []).extend(ways)
+        if any(sysctls.read(name) == "1" for name in BRIDGE_NETFILTER):
+            # What a container sends to its own published port is then led back to it by the bridge
+            # itself, which sends a frame out where it came in only in this mode.
+            self._set_port(options.veth_name(endpoint.id), netlink.IFLA_BRPORT_MODE)
 
     def _taken(self, ways: Sequence[Forward]) -> Forward | None:
         keys = {(f.version, f.protocol, f.host_ip, f.host_port) for f in ways}
