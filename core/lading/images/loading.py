@@ -23,10 +23,9 @@ from lading.archive.compression import Source, opened, sniff
 from lading.archive.reader import Reader
 from lading.errors import Invalid, NotFound
 from lading.images.catalog import Catalog
-from lading.images.legacy import legacy_config
-from lading.images.making import architecture, encode_config
+from lading.images.making import architecture
 from lading.images.records import NewLayer
-from lading.model import oci, reference
+from lading.model import legacy, oci, reference
 from lading.store.blobs import Blobs
 
 #: Documents are held in memory; an archive has no business with larger ones.
@@ -198,14 +197,16 @@ class Loading:
             chain = _chain(top, documents)
             layers = []
             for image in chain:
+                if not legacy.has_content(documents[image]):
+                    continue
                 digest = contents.digest(f"{image}/layer.tar")
                 with self._blobs.open(digest) as blob:
                     read = self._archives.digest(blob.fileno())
                 media_type = _MEDIA_TYPES[contents.kinds.get(digest, "")]
                 layers.append(NewLayer(read.diff_id, digest, media_type, read.size, read.length))
             rows = [documents[image] for image in chain]
-            config = legacy_config(rows, [layer.diff_id for layer in layers])
-            yield encode_config(config), layers, _canonical(tags)
+            config = legacy.config_of(rows, [layer.diff_id for layer in layers])
+            yield config, layers, _canonical(tags)
 
 
 def _blob(descriptor: oci.Descriptor, contents: _Contents) -> str:

@@ -7,8 +7,8 @@
     domain     = host [":" port]        has a dot or a port, or is "localhost", or has capitals
     path       = component ("/" component)*
 
-The *canonical* form has domain and tag; the *familiar* one leaves out ``docker.io/`` and ``library/``
-again. Source: the grammar in the comments of distribution/reference, which Docker uses.
+The *canonical* form has domain and tag; the *familiar* one leaves out ``docker.io/`` and
+``library/`` again. Source: the grammar in the comments of distribution/reference, as in Docker.
 """
 
 from __future__ import annotations
