@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from lading.cli.command import option_lines
+from lading.cli.command import completions, option_lines
 from lading.cli.commands import ALIASES, Entry, Table
 from lading.cli.errors import Failure, UsageError
 from lading.cli.flags import Flag, Parsed, Parser, switch, text, texts
 from lading.cli.session import Session
 from lading.errors import LadingError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 PROGRAM = "lading"
 COMPLETION_VARIABLE = "_LADING_COMPLETE"
@@ -85,10 +88,10 @@ class LazyGroup(click.Group):
         lines += ["", f"Run '{ctx.command_path} COMMAND --help' for more information on a command."]
         return "\n".join(lines)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete the names of commands without importing them."""
         rows = ((name, help) for name, (_, help) in sorted(self.entries.items()))
-        return [CompletionItem(n, help=h) for n, h in rows if n.startswith(incomplete)]
+        return completions(rows, incomplete)
 
 
 class Root(LazyGroup):
@@ -146,15 +149,11 @@ class Root(LazyGroup):
         lines += ["", f"Run '{PROGRAM} COMMAND --help' for more information on a command."]
         return "\n".join(lines)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete groups too."""
         rows = {name: help for name, (_, help) in self.entries.items()}
         rows.update({name: help for name, (help, _) in self.table.groups.items()})
-        return [
-            CompletionItem(name, help=rows[name])
-            for name in sorted(rows)
-            if name.startswith(incomplete)
-        ]
+        return completions(sorted(rows.items()), incomplete)
 
 
 def command_lines(rows: dict[str, str]) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from lading.cli.errors import UsageError
 from lading.cli.flags import Call, Flag, Parsed, Parser
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from lading.cli.session import Session
 
 Body = Callable[[Call], "int | None"]
@@ -124,15 +125,24 @@ class Command(click.Command):
             lines += ["", "Options:", *option_lines(sorted(shown, key=lambda flag: flag.long))]
         return "\n".join(lines)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete flags, and arguments with names that the daemon knows."""
         if incomplete.startswith("-"):
             shown = [flag for flag in self.flags.values() if not flag.hidden]
             names = [(f"--{flag.long}", flag.help) for flag in shown]
-            return [CompletionItem(n, help=h) for n, h in names if n.startswith(incomplete)]
+            return completions(names, incomplete)
         from lading.cli.completion import complete_names  # late: asks the daemon
 
         return complete_names(ctx, self.completes, incomplete)
+
+
+def completions(
+    rows: Iterable[tuple[str, str | None]], incomplete: str
+) -> list[CompletionItem[Any]]:
+    """The names that begin so, with their help."""
+    from click.shell_completion import CompletionItem  # late: only completion needs it
+
+    return [CompletionItem(n, help=h) for n, h in rows if n.startswith(incomplete)]
 
 
 def option_lines(flags: Sequence[Flag]) -> list[str]:

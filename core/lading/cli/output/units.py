@@ -7,9 +7,10 @@ import time
 
 DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP])?[iI]?[bB]?")
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_TIME = re.compile(
+# Compiled when they are used: most calls of the command line read no such text.
+_SIZE = r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP])?[iI]?[bB]?"
+_DURATION = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_TIME = (
     r"(\d{4})-(\d\d)-(\d\d)"
     r"(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d+))?)?)?)?(Z|[+-]\d\d:?\d\d)?"
 )
@@ -79,7 +80,7 @@ def ago(unix: float) -> str:
 
 def size_in_bytes(text: str) -> int:
     """``512m``, ``1.5g``, ``100`` in steps of 1024; raises ValueError."""
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text)
     if found is None:
         raise ValueError(f"invalid size: '{text}'")
     exponent = _EXPONENTS.get((found.group(2) or "").lower(), 0)
@@ -92,7 +93,7 @@ def duration_in_nanoseconds(text: str) -> int:
     if rest == "0":
         return 0
     total, at = 0.0, 0
-    for found in _DURATION.finditer(rest):
+    for found in re.finditer(_DURATION, rest):
         if found.start() != at:
             break
         total += float(found.group(1)) * _NANOSECONDS[found.group(2)]
@@ -149,7 +150,7 @@ def timestamp(text: str) -> str:
 def _parsed_time(text: str) -> tuple[int, int]:
     import calendar  # late: not every command shows times
 
-    found = _TIME.fullmatch(text)
+    found = re.fullmatch(_TIME, text)
     if found is None:
         raise ValueError(f'failed to parse value as time or duration: "{text}"')
     year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
