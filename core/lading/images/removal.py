@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lading.errors import Conflict
+from lading.errors import Conflict, NotFound
 from lading.images.catalog import Catalog
 from lading.images.records import Deleted, Image
 from lading.model import reference
@@ -109,7 +109,7 @@ class Removal:
     def _delete_parent(self, parent_id: str) -> list[Deleted]:
         try:
             parent = self._catalog.get(self._catalog.find(parent_id))
-        except LookupError:
+        except NotFound:
             return []
         if self._catalog.canonical_names(parent.id) or self._users(parent.id):
             return []
