@@ -120,8 +120,11 @@ def test_compressed_archives(store: Store, spawner: Any, tmp_path: Path) -> None
     assert other.load(gzip.compress(store.save("app:1"), 1)) == ["app:1"]
 
 
-def docker_20_archive(*, link: bool = False) -> tuple[bytes, str]:
-    """What ``docker save`` of 20.10 wrote: a directory per layer, repeated layers as links."""
+def docker_20_archive(*, link: bool = False, packed: bytes = b"") -> tuple[bytes, str]:
+    """What ``docker save`` of 20.10 wrote: a directory per layer, repeated layers as links.
+
+    ``packed`` is in the place of the layer.
+    """
     layer = tar("a", "b")
     config = json.dumps(
         {
@@ -136,7 +139,9 @@ def docker_20_archive(*, link: bool = False) -> tuple[bytes, str]:
     name = f"{digest(config)}.json"
     layers = ["1/layer.tar"] + ["2/layer.tar"] * link
     manifest = [{"Config": name, "RepoTags": ["old:1"], "Layers": layers}]
-    buffer = io.BytesIO(archive({"1/VERSION": b"1.0", "1/layer.tar": layer, name: config}))
+    buffer = io.BytesIO(
+        archive({"1/VERSION": b"1.0", "1/layer.tar": packed or layer, name: config})
+    )
     with tarfile.open(fileobj=buffer, mode="a") as made:
         if link:
             entry = tarfile.TarInfo("2/layer.tar")
@@ -185,6 +190,15 @@ def test_content_is_compared_with_the_config(store: Store) -> None:
     store.images.collect()
     assert store.images.list(all=True) == []
     assert list(store.blobs.walk()) == []
+
+
+def test_a_compressed_layer_that_lies_takes_no_name(store: Store) -> None:
+    kept = store.make("old:1", "f")
+    with pytest.raises(Invalid, match="unpacks to"):
+        store.load(docker_20_archive(packed=gzip.compress(tar("a", "c")))[0])
+    assert [i.id for i in store.images.list(all=True)] == [kept.id]
+    assert store.images.get("old:1").id == kept.id
+    assert store.load(docker_20_archive(packed=gzip.compress(tar("a", "b")))[0]) == ["old:1"]
 
 
 @pytest.mark.parametrize("data", [

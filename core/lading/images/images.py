@@ -308,14 +308,19 @@ class Images:
 
         ``tell`` gets progress in the form of Docker's JSON messages.
         """
-        with self._adding:
-            for image_id, names in self._loading.load(stream):
-                image = self.catalog.get(image_id)
-                for layer in image.layers:
-                    tell({"id": layer.diff_id[7:19], "status": "Loading layer"})
-                self._unpack_or_forget(image)
-                self._events.publish("image", "load", image_id, {"name": image_id})
-                yield from [reference.unfamiliar(name).familiar for name in names] or [image_id]
+        try:
+            with self._adding:
+                for image_id, names in self._loading.load(stream):
+                    image = self.catalog.get(image_id)
+                    for layer in image.layers:
+                        tell({"id": layer.diff_id[7:19], "status": "Loading layer"})
+                    self._unpack_or_forget(image)
+                    for name in names:
+                        self.catalog.point(name, image_id)
+                    self._events.publish("image", "load", image_id, {"name": image_id})
+                    yield from [reference.unfamiliar(name).familiar for name in names] or [image_id]
+        finally:
+            self.collect()
 
     # -- for containers
 

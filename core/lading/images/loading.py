@@ -62,19 +62,17 @@ class Loading:
         self._catalog, self._blobs, self._archives = catalog, blobs, archives
 
     def load(self, stream: Source) -> Iterator[tuple[str, list[str]]]:
-        """Load everything; yields (image id, canonical tags) of each image.
+        """Register everything; yields (image id, canonical tags to give) of each image.
 
-        Raises Invalid for what is no archive of images.
+        Raises Invalid for what is no archive of images. Blobs that no image needs are left to the
+        store's collection: somebody else may be adding the same ones.
         """
         contents = _Contents()
-        try:
-            source, _ = opened(stream)
-            self._spool(Reader(source), contents)
-            found = list(self._images(contents))
-            for config, layers, names in found:
-                yield self._catalog.add(config, layers, names=names), names
-        finally:
-            self._drop_unneeded(contents)
+        source, _ = opened(stream)
+        self._spool(Reader(source), contents)
+        found = list(self._images(contents))
+        for config, layers, names in found:
+            yield self._catalog.add(config, layers), names
 
     def _spool(self, reader: Reader, contents: _Contents) -> None:
         for entry in reader:
@@ -98,16 +96,14 @@ class Loading:
                 contents.links[path] = posixpath.normpath(posixpath.join(base, target))
         reader.drain()
 
-    def _drop_unneeded(self, contents: _Contents) -> None:
-        needed = self._catalog.referenced_blobs()
-        for digest in set(contents.files.values()) - needed:
-            self._blobs.remove(digest)
-
-    def _document(self, digest: str) -> Any:
+    def _small(self, digest: str) -> bytes:
         if self._blobs.size(digest) > LARGEST_DOCUMENT:
             raise Invalid(f"the archive has a document of {self._blobs.size(digest)} bytes")
+        return self._blobs.read(digest)
+
+    def _document(self, digest: str) -> Any:
         try:
-            return msgspec.json.decode(self._blobs.read(digest))
+            return msgspec.json.decode(self._small(digest))
         except msgspec.DecodeError as error:
             raise Invalid(f"the archive has a damaged document: {error}") from error
 
@@ -127,7 +123,7 @@ class Loading:
             raise Invalid("manifest.json of the archive is not a list")
         for row in rows:
             try:
-                config = self._blobs.read(contents.digest(row["Config"]))
+                config = self._small(contents.digest(row["Config"]))
                 layers = [contents.digest(path) for path in row["Layers"] or ()]
                 tags = [str(tag) for tag in row.get("RepoTags") or ()]
             except (KeyError, TypeError) as error:
@@ -135,11 +131,10 @@ class Loading:
             yield config, self._layers(config, layers, contents), _canonical(tags)
 
     def _layout(self, contents: _Contents) -> Iterator[tuple[bytes, list[NewLayer], list[str]]]:
-        for descriptor in oci.decode_index(
-            self._blobs.read(contents.digest("index.json"))
-        ).manifests:
+        index = oci.decode_index(self._small(contents.digest("index.json")))
+        for descriptor in index.manifests:
             manifest = self._manifest(descriptor, contents)
-            config = self._blobs.read(_blob(manifest.config, contents))
+            config = self._small(_blob(manifest.config, contents))
             layers = [_blob(layer, contents) for layer in manifest.layers]
             names = descriptor.annotations
             tag = names.get("io.containerd.image.name") or names.get(
@@ -150,7 +145,7 @@ class Loading:
             yield config, self._layers(config, layers, contents), _canonical(tags)
 
     def _manifest(self, descriptor: oci.Descriptor, contents: _Contents) -> oci.Manifest:
-        data = self._blobs.read(_blob(descriptor, contents))
+        data = self._small(_blob(descriptor, contents))
         if descriptor.media_type not in (oci.INDEX, oci.DOCKER_INDEX):
             return oci.decode_manifest(data)
         rows = oci.decode_index(data).manifests
