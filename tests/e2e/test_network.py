@@ -15,6 +15,9 @@ from lading.testing.daemon import Daemon
 
 pytestmark = pytest.mark.root
 
+#: The static busybox's own wget does not survive getaddrinfo without the C library's modules.
+GET = r"get() { printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 $1 $2 | tail -n 1; }; "
+
 PAGE = "mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www"
 
 
@@ -75,6 +78,7 @@ def test_published_port_from_localhost_and_over_the_bridge(
 def test_published_port_from_another_host(daemon: Daemon, made: list[str]) -> None:
     port = free_port()
     serve(daemon, made, "-p", f"{port}:80")
+    fetch(f"http://127.0.0.1:{port}/")
     with other_host() as (netns, host_address):
         url = f"http://{host_address}:{port}/"
         command = ["ip", "netns", "exec", netns, "busybox", "wget", "-qO-", "-T", "5", url]
@@ -107,8 +111,12 @@ class other_host:  # noqa: N801 - reads as a verb in "with other_host()"
 def test_another_container_reaches_a_published_port(daemon: Daemon, made: list[str]) -> None:
     port = free_port()
     serve(daemon, made, "-p", f"{port}:80")
-    script = f"gw=$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'); wget -qO- -T 5 http://$gw:{port}/"
-    assert daemon.client("lading", "run", "--rm", "busybox", "sh", "-c", script).stdout == b"page\n"
+    fetch(f"http://127.0.0.1:{port}/")
+    script = f"gw=$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'); get $gw {port}"
+    assert (
+        daemon.client("lading", "run", "--rm", "busybox", "sh", "-c", GET + script).stdout
+        == b"page\n"
+    )
 
 
 def test_a_port_in_use_is_said_and_nothing_stays(daemon: Daemon, client: str) -> None:
@@ -136,18 +144,9 @@ def test_names_on_a_network(daemon: Daemon, client: str, made: list[str]) -> Non
     daemon.client(client, "network", "create", network)
     try:
         name = serve(daemon, made, "--net", network, "--network-alias", "alias", client=client)
+        fetch(f"http://{address(daemon, name)}/")
         for host in (name, "alias"):
-            flags = [
-                "--rm",
-                "--net",
-                network,
-                "busybox",
-                "wget",
-                "-qO-",
-                "-T",
-                "5",
-                f"http://{host}/",
-            ]
+            flags = ["--rm", "--net", network, "busybox", "sh", "-c", f"{GET} get {host} 80"]
             assert daemon.client(client, "run", *flags).stdout == b"page\n"
         refused = daemon.client(client, "network", "rm", network, check=False)
         assert refused.returncode == 1
@@ -163,8 +162,9 @@ def test_networks_are_apart(daemon: Daemon, made: list[str]) -> None:
     daemon.client("lading", "network", "create", network)
     try:
         inside = serve(daemon, made, "--net", network)
-        url = f"http://{address(daemon, inside)}/"
-        flags = ["--rm", "busybox", "wget", "-qO-", "-T", "2", url]
+        there = address(daemon, inside)
+        fetch(f"http://{there}/")
+        flags = ["--rm", "busybox", "nc", "-w", "2", there, "80"]
         assert daemon.client("lading", "run", *flags, check=False).returncode == 1
     finally:
         daemon.client("lading", "rm", "-f", *made)
@@ -201,8 +201,9 @@ def test_fixed_address_and_mac(daemon: Daemon, client: str) -> None:
 
 def test_links(daemon: Daemon, client: str, made: list[str]) -> None:
     name = serve(daemon, made, "--expose", "80", client=client)
-    script = "wget -qO- -T 5 http://db/; echo $DB_PORT_80_TCP_PORT"
-    flags = ["--rm", "--link", f"{name}:db", "busybox", "sh", "-c", script]
+    fetch(f"http://{address(daemon, name)}/")
+    script = "get db 80; echo $DB_PORT_80_TCP_PORT"
+    flags = ["--rm", "--link", f"{name}:db", "busybox", "sh", "-c", GET + script]
     assert daemon.client(client, "run", *flags).stdout == b"page\n80\n"
 
 

@@ -103,11 +103,21 @@ class Networks:
             self._pool.start()
 
     def close(self) -> None:
-        """Let go: ready sandboxes are removed, networks and containers' sandboxes stay."""
+        """Let go: of the networks' side on the host, what running containers use stays."""
         self._pool.close()
         self._releases.close()
         self._dns.close()
+        for network in self._table:
+            if network.has_backend and not self.members(network.id):
+                self._put_away(network)
         self._parts.namespaces.close()
+
+    def _put_away(self, network: Network) -> None:
+        """Remove what ``start`` makes again."""
+        try:
+            self._table.hook(network).remove(network=network.for_backend())
+        except (LadingError, OSError) as error:
+            log.warning('network "%s": %s', network.name, error)
 
     # Networks
 
