@@ -72,19 +72,3 @@ def _recover_backend(parts: Parts, networks: Sequence[Network]) -> None:
     except (LadingError, OSError) as error:
         # The rest of the engine runs without; containers on these networks will not start.
         log.error('networks of driver "%s": %s', networks[0].driver, error)
-
-
-def rest(parts: Parts) -> None:
-    """At the daemon's end: take down the host side of networks that connect nobody now.
-
-    They stand again at the next start, by :func:`recover`; so a daemon that ends leaves on the
-    host only what its running containers need.
-    """
-    needed = {e.network_id for live in parts.lives.values() for e in live.endpoints}
-    for network in parts.table:
-        if not network.has_backend or network.id in needed:
-            continue
-        try:
-            parts.table.hook(network).remove(network=network.for_backend())
-        except (LadingError, OSError) as error:
-            log.warning('network "%s" was not taken down: %s', network.name, error)
