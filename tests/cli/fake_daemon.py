@@ -112,6 +112,9 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         self.fake = fake
         super().__init__(path, _Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is what some tests are about."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -189,6 +189,16 @@ def test_inspect_finds_any_kind(fake: FakeDaemon) -> None:
     assert (missing.returncode, missing.stdout) == (1, "[]\n")
 
 
+def test_members_that_are_missing_are_zero_in_templates(fake: FakeDaemon) -> None:
+    container = {"Id": "1", "State": {"Running": True}, "Config": {"Cmd": None}, "HostConfig": {}}
+    fake.on("GET", "/containers/web/json", container)
+    layout = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.Config.Cmd}}"
+    layout += " {{.HostConfig.Init}} {{.Config.Labels.x}} {{len .HostConfig.Binds}}"
+    assert fake.run("inspect", "-f", layout, "web").stdout == "none [] <nil> <no value> 0\n"
+    wrong = fake.run("inspect", "-f", "{{.State.Nosuch}}", "web")
+    assert (wrong.returncode, 'no entry for key "Nosuch"' in wrong.stderr) == (1, True)
+
+
 def test_several_at_once_go_on_after_an_error(fake: FakeDaemon) -> None:
     def remove(asked: Asked) -> Answer:
         return (

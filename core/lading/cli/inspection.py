@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lading.cli.command import Command, at_least, command
 from lading.cli.errors import DaemonError, Failure
 from lading.cli.flags import Call, switch, text
-from lading.cli.gotemplate import Template, TemplateError
 from lading.cli.session import Session
+
+if TYPE_CHECKING:
+    from lading.cli.gotemplate import Template
 
 Get = Callable[[Session, str, bool], Any]
 BAD_TEMPLATE = 64
@@ -71,22 +73,14 @@ volume_inspect = _command("volume", "VOLUME", "volumes")
 def _show(call: Call, kinds: Sequence[str], *, size: bool) -> int:
     """Print what is found, then say what is not; any miss ends in 1."""
     layout = call.text("format")
-    template = None
-    if layout and layout != "json":
-        try:
-            template = Template(layout)
-        except TemplateError as error:
-            raise Failure(f"template parsing error: {error}", code=BAD_TEMPLATE) from error
+    template = _parsed(layout) if layout and layout != "json" else None
     found, failures = [], []
     for name in call.args:
         try:
             found.append(_find(call.session, kinds, name, size))
         except Failure as error:
             failures.append(error.message)
-    try:
-        _write(found, layout, template)
-    except TemplateError as error:
-        raise Failure(f"template parsing error: {error}") from error
+    _write(found, layout, template)
     for message in failures:
         call.session.warn(message)
     return 1 if failures else 0
@@ -105,14 +99,33 @@ def _find(session: Session, kinds: Sequence[str], name: str, size: bool) -> Any:
     raise Failure(f"Error: No such object: {name}")
 
 
+def _parsed(layout: str) -> Template:
+    from lading.cli.gotemplate import Template, TemplateError  # late: JSON needs no templates
+
+    try:
+        return Template(layout)
+    except TemplateError as error:
+        raise Failure(f"template parsing error: {error}", code=BAD_TEMPLATE) from error
+
+
 def _write(found: list[Any], layout: str, template: Template | None) -> None:
     out = sys.stdout
     if template is not None:
-        for item in found:
-            out.write(template.render(item) + "\n")
+        _write_rendered(found, template)
     elif layout == "json":
         out.write(json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
     elif not found:
         out.write("[]\n")
     else:
         out.write(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+
+
+def _write_rendered(found: list[Any], template: Template) -> None:
+    from lading.cli.gotemplate import TemplateError
+    from lading.cli.output.zeros import with_zeros
+
+    try:
+        for item in found:
+            sys.stdout.write(template.render(with_zeros(item)) + "\n")
+    except TemplateError as error:
+        raise Failure(f"template parsing error: {error}") from error

@@ -11,7 +11,7 @@ from lading.cli.creation.values import link, pairs
 from lading.cli.errors import DaemonError, Failure
 from lading.cli.flags import Call, number, switch, text, texts
 from lading.cli.output.table import Columns, api_filters, show_list
-from lading.cli.output.units import short_id
+from lading.cli.output.units import go_time, short_id
 
 TABLE = ("ID", "Name", "Driver", "Scope")
 
@@ -21,7 +21,7 @@ def columns(*, truncate: bool) -> Columns:
     return Columns(
         "networkContext",
         {
-            "CreatedAt": ("CREATED AT", lambda n: n.get("Created", "")),
+            "CreatedAt": ("CREATED AT", lambda n: go_time(n.get("Created", ""))),
             "Driver": ("DRIVER", lambda n: n["Driver"]),
             "ID": ("NETWORK ID", lambda n: short_id(n["Id"]) if truncate else n["Id"]),
             "IPv4": ("IPV4", lambda n: _word(n.get("EnableIPv4", True))),

@@ -167,7 +167,7 @@ def ps(call: Call) -> None:
     if not layout and not call.on("quiet"):
         layout = call.session.settings.text("psFormat")
     # Sizes cost the daemon a walk over the files: only when something shows them.
-    with_size = call.on("size") or ".Size" in layout
+    with_size = call.on("size") or ".Size" in layout or "json .}" in layout.replace(" }", "}")
     found = call.session.get(
         "/containers/json",
         all=call.on("all"),

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from lading.cli.gotemplate.functions import TemplateError, show, truth
+from lading.cli.gotemplate.functions import MISSING, TemplateError, show, truth
 
 
 @runtime_checkable
 class Record(Protocol):
     """An object whose fields and methods a template may use."""
+
+    @property
+    def kind(self) -> str:
+        """Its type, for messages."""
+        ...
 
     def field(self, name: str) -> Any:
         """The field's value, or a callable for a method with arguments; raises KeyError."""
@@ -98,14 +103,15 @@ def _field(value: Any, name: str) -> Any:
         for key in value:
             if isinstance(key, str) and key.lower() == folded:
                 return value[key]
+        if all(isinstance(member, str) for member in value.values()):
+            return MISSING  # labels and options: Go's map of strings has no such error
         raise TemplateError(f'map has no entry for key "{name}"')
     if isinstance(value, Record):
         try:
             return value.field(name)
         except KeyError:
-            kind = type(value).__name__
-            raise TemplateError(f"can't evaluate field {name} in type {kind}") from None
-    if value is None:
+            raise TemplateError(f"can't evaluate field {name} in type {value.kind}") from None
+    if value is None or value is MISSING:
         raise TemplateError(f"nil data; no entry for key {name!r}")
     raise TemplateError(f"can't evaluate field {name} in type {type(value).__name__}")
 
@@ -178,7 +184,7 @@ def range_node(names: list[str], value: Value, body: list[Node], otherwise: list
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
-    if value is None:
+    if value is None or value is MISSING:
         return []
     if isinstance(value, Mapping):
         return sorted(value.items())

@@ -19,24 +19,31 @@ class TemplateError(Exception):
         self.line = line
 
 
+class Missing:
+    """What a map has under a key that it does not have: false, and ``<no value>`` when printed."""
+
+    def plain(self) -> None:
+        """Null in JSON."""
+        return
+
+
+MISSING = Missing()
+
+
 def truth(value: Any) -> bool:
     """Whether Go's ``if`` takes the first branch: everything but zero and empty values."""
-    return (
-        bool(value)
-        if isinstance(value, bool | int | float | str | list | tuple | dict)
-        else (value is not None)
-    )
+    if isinstance(value, bool | int | float | str | list | tuple | dict):
+        return bool(value)
+    return value is not None and value is not MISSING
 
 
 def show(value: Any) -> str:
     """A value as ``fmt.Print`` writes it."""
-    if value is None:
-        return "<no value>"
-    return _inner(value)
+    return "<no value>" if value is MISSING else _inner(value)
 
 
 def _inner(value: Any) -> str:
-    if value is None:
+    if value is None or value is MISSING:
         return "<nil>"
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -128,12 +135,12 @@ def _type_name(value: Any) -> str:
 def index(value: Any, *keys: Any) -> Any:
     """``index x 1 "a"`` is ``x[1]["a"]``; a missing key of a map gives nothing."""
     for key in keys:
-        if value is None:
+        if value is None or value is MISSING:
             # A null in JSON stands for Go's empty map of strings nearly everywhere.
             return ""
         if isinstance(value, Mapping):
             texts = all(isinstance(v, str) for v in value.values())
-            value = value.get(key, "" if texts else None)
+            value = value.get(key, "" if texts else MISSING)
         elif isinstance(value, list | tuple | str):
             if not isinstance(key, int):
                 raise TemplateError(f"cannot index slice/array with type {_type_name(key)}")

@@ -48,6 +48,11 @@ class Row:
         self._columns = columns
         self._data = data
 
+    @property
+    def kind(self) -> str:
+        """Its type, for messages."""
+        return f"*formatter.{self._columns.name}"
+
     def field(self, name: str) -> Any:
         """The field's value; raises KeyError."""
         found = self._columns.fields.get(name) or self._columns.methods[name]
@@ -64,6 +69,11 @@ class Heading:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
+
+    @property
+    def kind(self) -> str:
+        """Its type, for messages."""
+        return f"*formatter.{self._columns.name}"
 
     def field(self, name: str) -> Any:
         """The title; raises KeyError."""
@@ -128,7 +138,7 @@ def _show_template(columns: Columns, items: Iterable[Any], layout: str) -> None:
         rows = [template.render(Heading(columns)).split("\t")]
         rows += [template.render(columns.row(item)).split("\t") for item in items]
     except TemplateError as error:
-        raise Failure(str(error)) from error
+        raise Failure(f"failed to execute template: {error}") from error
     sys.stdout.write(aligned(rows))
 
 

@@ -171,6 +171,17 @@ def local_time(unix: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(unix))
 
 
+def go_time(text: str) -> str:
+    """An RFC 3339 time as Go prints times: ``2014-05-07 12:00:00.5 +0000 UTC``."""
+    found = re.fullmatch(_TIME, text)
+    if found is None:
+        return text
+    zone = (found.group(8) or "Z").replace(":", "")
+    fraction = f".{found.group(7)}" if found.group(7) else ""
+    shown = "+0000 UTC" if zone == "Z" else f"{zone} {zone}"
+    return f"{text[:19].replace('T', ' ')}{fraction} {shown}"
+
+
 def rfc3339(unix: float) -> str:
     """``2014-05-07T12:00:00+02:00``."""
     parts = time.localtime(unix)
