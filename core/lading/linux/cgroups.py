@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,13 @@ FREEZE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Hierarchies:
-    """Where hierarchies are mounted: by controller (or ``name=...``), :data:`UNIFIED` for v2."""
+    """Where hierarchies are mounted: by controller (or ``name=...``), :data:`UNIFIED` for v2.
+
+    ``roots`` says which group of a hierarchy its mount shows: not the topmost in a container.
+    """
 
     mounts: Mapping[str, str]
+    roots: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mode(self) -> str:
@@ -55,18 +59,22 @@ def hierarchies() -> Hierarchies:
 def parse_mountinfo(table: str) -> Hierarchies:
     """The hierarchies in the text of ``/proc/<pid>/mountinfo``."""
     mounts: dict[str, str] = {}
+    roots: dict[str, str] = {}
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
-        place = left.split(" ")[4]
+        _, _, _, root, place, *_ = left.split(" ")
         if kind == "cgroup2":
-            mounts.setdefault(UNIFIED, place)
+            keys = [UNIFIED]
         elif kind == "cgroup":
-            known = set(_V1_CONTROLLERS)
-            for word in options.split(","):
-                if word in known or word.startswith("name="):
-                    mounts.setdefault(word, place)
-    return Hierarchies(mounts)
+            words = options.split(",")
+            keys = [w for w in words if w in _V1_CONTROLLERS or w.startswith("name=")]
+        else:
+            continue
+        for key in keys:
+            mounts.setdefault(key, place)
+            roots.setdefault(key, root)
+    return Hierarchies(mounts, roots)
 
 
 _V1_CONTROLLERS = (
@@ -104,13 +112,19 @@ class Cgroup:
     @classmethod
     def of_process(cls, pid: int) -> Cgroup:
         """The group that a process is in. Raises FileNotFoundError when there is no process."""
-        tops = hierarchies().mounts
+        return cls.of_table(Path(f"/proc/{pid}/cgroup").read_text(), hierarchies())
+
+    @classmethod
+    def of_table(cls, table: str, where: Hierarchies) -> Cgroup:
+        """The group that the text of ``/proc/<pid>/cgroup`` names."""
         directories = {}
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        for line in table.splitlines():
             _, controllers, path = line.split(":", 2)
             for key in controllers.split(","):
-                if key in tops:
-                    directories[key] = tops[key] + path
+                if key in where.mounts and not (key == UNIFIED and where.mode == "hybrid"):
+                    root = where.roots.get(key, "/")
+                    inside = path.removeprefix(root) if root != "/" else path
+                    directories[key] = f"{where.mounts[key]}/{inside.strip('/')}".rstrip("/")
         return cls(directories)
 
     def create(self) -> None:
@@ -133,6 +147,7 @@ class Cgroup:
                     raise
                 # It may be removed again by another container's end: hence the loop.
                 self._create_one(key, parent, top)
+                _mark_as_made(parent)
         if key == "cpuset":
             _inherit_cpuset(directory)
         elif key == UNIFIED and self.unified:
@@ -176,20 +191,23 @@ class Cgroup:
         if unified and os.path.exists(f"{unified}/cgroup.kill"):
             try:
                 write(f"{unified}/cgroup.kill", "1")
+                return
             except FileNotFoundError:
                 return
-        if not self.unified:
-            self.thaw()
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        legacy = self.directories.get("freezer")
+        if legacy and os.path.exists(legacy):
+            # A frozen process of version 1 dies when it is thawed. (In version 2 it just dies.)
+            write(f"{legacy}/freezer.state", "THAWED")
 
     def remove(self) -> None:
         """Remove the group, killing what is left in it; a group that is gone is fine.
 
-        The parent directory is removed as well when it is empty, so nothing stays on the host.
+        An empty parent that was made for it goes as well, so nothing stays on the host.
         """
         give_up = time.monotonic() + REMOVE_SECONDS
         for directory in self.directories.values():
@@ -198,14 +216,7 @@ class Cgroup:
                     raise OSError(errno.EBUSY, "the cgroup has processes left", directory)
                 self.kill()
                 time.sleep(0.002)
-        tops = set(hierarchies().mounts.values())
-        for directory in self.directories.values():
-            parent = os.path.dirname(directory)
-            if parent not in tops:
-                try:
-                    os.rmdir(parent)
-                except OSError:
-                    pass
+            _remove_made_parents(os.path.dirname(directory))
 
     def freeze(self) -> None:
         """Stop all processes; returns when they stand still. Raises OSError EBUSY if they don't."""
@@ -228,6 +239,8 @@ class Cgroup:
         write(file, text)
         while self.frozen() != frozen:
             if time.monotonic() > give_up:
+                if frozen:
+                    write(file, "THAWED" if legacy else "0")
                 raise OSError(errno.EBUSY, "the processes do not stand still", file)
             time.sleep(0.001)
             if legacy:
@@ -245,18 +258,27 @@ class Cgroup:
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set limits: OCI runtime-spec ``linux.resources``; absent members stay as they are.
 
-        Raises OSError naming the file and the value that the kernel refused.
+        Raises OSError naming the file and the value that the kernel refused (ENOTSUP where the
+        host has no such controller); what was set before that is set back.
         """
         settings = (
             cgroup_limits.unified(resources, self._value)
             if self.unified
             else cgroup_limits.legacy(resources, self._value)
         )
-        for key, name, text in settings:
-            directory = self.directories.get(key)
-            if directory is None:
-                raise OSError(errno.ENOTSUP, f"this host has no {key} cgroup controller", name)
-            write(f"{directory}/{name}", text)
+        done: list[tuple[str, str]] = []
+        try:
+            for key, name, text in settings:
+                directory = self.directories.get(key)
+                if directory is None:
+                    raise OSError(errno.ENOTSUP, f"this host has no {key} cgroup controller", name)
+                present = self._value(key, name)
+                write(f"{directory}/{name}", text)
+                done.append((f"{directory}/{name}", present))
+        except OSError:
+            for path, present in reversed(done):
+                _set_back(path, present)
+            raise
 
     def apply_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """Set the device allow-list: OCI runtime-spec ``linux.resources.devices``."""
@@ -264,7 +286,7 @@ class Cgroup:
             for file, text in cgroup_devices.legacy(rules):
                 write(f"{self.directories['devices']}/{file}", text)
         elif self.unified:
-            cgroup_devices.attach_program(self.directories[UNIFIED], rules)
+            cgroup_devices.set_program(self.directories[UNIFIED], rules)
 
     def _value(self, key: str, name: str) -> str:
         try:
@@ -314,6 +336,36 @@ def _inherit_cpuset(directory: str) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not read(f"{directory}/{name}"):
             write(f"{directory}/{name}", read(f"{parent}/{name}"))
+
+
+def _set_back(path: str, text: str) -> None:
+    # Files that take one row per device cannot be read back as they are written: these stay.
+    try:
+        write(path, text)
+    except OSError:
+        pass
+
+
+#: An extended attribute of the groups that were made as the parent of another.
+_MADE = "trusted.lading"
+
+
+def _mark_as_made(directory: str) -> None:
+    try:
+        os.setxattr(directory, _MADE, b"1")
+    except OSError:
+        # Gone already, or a kernel without attributes there: then it just stays.
+        pass
+
+
+def _remove_made_parents(directory: str) -> None:
+    try:
+        while os.getxattr(directory, _MADE):
+            os.rmdir(directory)
+            directory = os.path.dirname(directory)
+    except OSError:
+        # Not ours, or in use.
+        pass
 
 
 def _delegate(parent: str) -> None:

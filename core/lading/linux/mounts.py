@@ -7,6 +7,7 @@ than a page (overlayfs with many layers) go through fsopen(2), one by one.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,80 +71,102 @@ _PROPAGATION = {
     for name, recursive in ((word, 0), (f"r{word}", MS_REC))
 }
 
-#: Recursive attributes of OCI runtime-spec 1.1 ("rro" and relatives), for mount_setattr(2).
-_RECURSIVE_SET = {
-    "rro": syscalls.MOUNT_ATTR_RDONLY,
-    "rnosuid": syscalls.MOUNT_ATTR_NOSUID,
-    "rnodev": syscalls.MOUNT_ATTR_NODEV,
-    "rnoexec": syscalls.MOUNT_ATTR_NOEXEC,
+#: Attributes of a whole tree (OCI runtime-spec 1.1, "rro" and relatives): what is set, and cleared.
+_DEEP = {
+    "rro": (syscalls.MOUNT_ATTR_RDONLY, 0),
+    "rrw": (0, syscalls.MOUNT_ATTR_RDONLY),
+    "rnosuid": (syscalls.MOUNT_ATTR_NOSUID, 0),
+    "rsuid": (0, syscalls.MOUNT_ATTR_NOSUID),
+    "rnodev": (syscalls.MOUNT_ATTR_NODEV, 0),
+    "rdev": (0, syscalls.MOUNT_ATTR_NODEV),
+    "rnoexec": (syscalls.MOUNT_ATTR_NOEXEC, 0),
+    "rexec": (0, syscalls.MOUNT_ATTR_NOEXEC),
+    "rnodiratime": (syscalls.MOUNT_ATTR_NODIRATIME, 0),
+    "rdiratime": (0, syscalls.MOUNT_ATTR_NODIRATIME),
+    "rnosymfollow": (syscalls.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "rsymfollow": (0, syscalls.MOUNT_ATTR_NOSYMFOLLOW),
+    "rrelatime": (0, syscalls.MOUNT_ATTR_ATIME_MASK),
+    "rnoatime": (syscalls.MOUNT_ATTR_NOATIME, syscalls.MOUNT_ATTR_ATIME_MASK),
+    "rstrictatime": (syscalls.MOUNT_ATTR_STRICTATIME, syscalls.MOUNT_ATTR_ATIME_MASK),
 }
+
+#: Words that are for the receiver of a recipe, not for the kernel.
+_IDMAP, _DEEP_IDMAP = "idmap", "ridmap"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Option words, sorted: mount(2) flags, propagation, recursive attributes, data words."""
+    """Option words, sorted: mount(2) flags, propagation, attributes of the tree, data words."""
 
     flags: int
     propagation: int
-    recursive: int
+    deep_set: int
+    deep_clear: int
     data: tuple[str, ...]
-    words: frozenset[str]
+    idmap: str
 
 
 def parse_options(words: Iterable[str]) -> Options:
-    """Sort mount(8)'s option words; unknown ones are the filesystem's own."""
-    flags = propagation = recursive = 0
-    data, seen = [], set()
+    """Sort mount(8)'s option words; unknown ones are the filesystem's own. The last one wins."""
+    flags = propagation = deep_set = deep_clear = 0
+    idmap, data = "", []
     for word in words:
-        seen.add(word)
         if word in _SET:
             flags |= _SET[word]
         elif word in _CLEAR:
             flags &= ~_CLEAR[word]
         elif word in _PROPAGATION:
-            propagation |= _PROPAGATION[word]
-        elif word in _RECURSIVE_SET:
-            recursive |= _RECURSIVE_SET[word]
-        elif word and word not in LADING_WORDS:
+            propagation = _PROPAGATION[word]
+        elif word in _DEEP:
+            setting, clearing = _DEEP[word]
+            deep_set = deep_set & ~clearing | setting
+            deep_clear = deep_clear & ~setting | clearing
+        elif word in (_IDMAP, _DEEP_IDMAP):
+            idmap = word
+        elif word:
             data.append(word)
-    return Options(flags, propagation, recursive, tuple(data), frozenset(seen))
+    return Options(flags, propagation, deep_set, deep_clear, tuple(data), idmap)
 
 
-#: Words that are for the receiver of a recipe, not for the kernel.
-LADING_WORDS = frozenset({"idmap", "ridmap", "tmpcopyup"})
-
-
-def mount_recipe(recipe: Sequence[Mount], target: str | Path) -> None:
+def mount_recipe(recipe: Sequence[Mount], target: str | Path, userns: int = -1) -> None:
     """Make every mount of a recipe on the directory ``target``, in order.
 
-    Sub-targets are resolved inside ``target`` and must exist. Raises OSError naming the mount; the
-    mounts made before stay, for the caller's mount namespace to drop.
+    Sub-targets are resolved inside ``target`` and must exist. ``userns`` is a descriptor of the
+    user namespace for mounts with the option ``idmap`` or ``ridmap``. Raises OSError naming the
+    mount; the mounts made before stay, for the caller's mount namespace to drop.
     """
     for entry in recipe:
         if not entry.target:
-            mount_one(entry, str(target))
+            mount_one(entry, str(target), userns)
             continue
-        root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with paths.opened_root(target) as root:
             descriptor = paths.open_in_root(root, entry.target, os.O_PATH)
-        finally:
-            os.close(root)
         try:
-            mount_one(entry, descriptor)
+            mount_one(entry, descriptor, userns)
         finally:
             os.close(descriptor)
 
 
-def mount_one(entry: Mount, place: str | int) -> None:
+def is_bind(entry: Mount) -> bool:
+    """Whether a mount shows an existing tree at another place."""
+    return entry.type in ("bind", "rbind") or bool({"bind", "rbind"} & set(entry.options))
+
+
+def mount_one(entry: Mount, place: str | int, userns: int = -1) -> None:
     """Make one mount at an existing place: a path that the caller trusts, or a descriptor."""
-    options = parse_options(entry.options)
-    if options.flags & MS_BIND or entry.type in ("bind", "rbind"):
-        recursive = entry.type == "rbind" or bool(options.flags & MS_REC)
-        _attach(_bound(entry.source, options, recursive), place)
+    if is_bind(entry):
+        attach(bind_tree(entry, userns), place)
         return
+    options = parse_options(entry.options)
+    if options.idmap and entry.type == "overlay":
+        entry = _mapped_layers(entry, options, place, userns)
+        options = parse_options(entry.options)
     name = place if isinstance(place, str) else f"/proc/self/fd/{place}"
-    if sum(len(word) + 1 for word in options.data) >= PAGE:
-        _attach(_opened(entry, options), place)
+    if options.idmap or sum(len(word) + 1 for word in options.data) >= PAGE:
+        tree = new_tree(entry)
+        if options.idmap:
+            _map_ids(tree, options, userns)
+        attach(tree, place)
     else:
         data = ",".join(options.data)
         syscalls.mount(entry.source or entry.type, name, entry.type, options.flags, data)
@@ -172,29 +195,43 @@ def attributes(flags: int) -> tuple[int, int]:
     return wanted, syscalls.MOUNT_ATTR_ATIME_MASK if flags & access_times else 0
 
 
-def _bound(source: str, options: Options, recursive: bool) -> int:
-    """A detached copy of the tree at ``source``, with its attributes set before anyone sees it."""
+def bind_tree(entry: Mount, userns: int = -1) -> int:
+    """A detached copy of the tree at the source, with its attributes set before anyone sees it."""
+    options = parse_options(entry.options)
+    recursive = entry.type == "rbind" or bool(options.flags & MS_REC)
     deep = syscalls.AT_RECURSIVE if recursive else 0
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | deep)
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, entry.source, syscalls.OPEN_TREE_CLONE | deep)
     try:
         wanted, cleared = attributes(options.flags)
         if wanted or cleared:
-            syscalls.mount_setattr(
-                tree, "", syscalls.AT_EMPTY_PATH, attr_set=wanted, attr_clr=cleared
-            )
-        everywhere = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
-        if options.recursive:
-            syscalls.mount_setattr(tree, "", everywhere, attr_set=options.recursive)
+            set_attributes(tree, wanted, cleared)
+        if options.deep_set or options.deep_clear:
+            set_attributes(tree, options.deep_set, options.deep_clear, deep=True)
+        if options.idmap:
+            _map_ids(tree, options, userns)
         if options.propagation:
-            flags = everywhere if options.propagation & MS_REC else syscalls.AT_EMPTY_PATH
-            syscalls.mount_setattr(tree, "", flags, propagation=options.propagation & ~MS_REC)
+            kind = options.propagation & ~MS_REC
+            every = syscalls.AT_RECURSIVE if options.propagation & MS_REC else 0
+            syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH | every, propagation=kind)
     except OSError as error:
         os.close(tree)
-        raise OSError(error.errno, f"bind mount: {error.strerror}", source) from error
+        raise OSError(error.errno, f"bind mount: {error.strerror}", entry.source) from error
     return tree
 
 
-def _attach(tree: int, place: str | int) -> None:
+def set_attributes(mount: int, wanted: int, cleared: int = 0, *, deep: bool = False) -> None:
+    """Set and clear ``MOUNT_ATTR_*`` of the mount that a descriptor names, or of its whole tree."""
+    flags = syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if deep else 0)
+    syscalls.mount_setattr(mount, "", flags, attr_set=wanted, attr_clr=cleared)
+
+
+def copy_tree(descriptor: int, *, deep: bool = False) -> int:
+    """A detached copy of the mount, from what the descriptor names downwards."""
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH
+    return syscalls.open_tree(descriptor, "", flags | (syscalls.AT_RECURSIVE if deep else 0))
+
+
+def attach(tree: int, place: str | int) -> None:
     """Attach a detached mount and close its descriptor."""
     from_tree = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     try:
@@ -207,8 +244,56 @@ def _attach(tree: int, place: str | int) -> None:
         os.close(tree)
 
 
-def _opened(entry: Mount, options: Options) -> int:
-    """A detached mount by fsopen(2), whose options have no page limit as mount(2)'s have."""
+def _map_ids(tree: int, options: Options, userns: int) -> None:
+    deep = syscalls.AT_RECURSIVE if options.idmap == _DEEP_IDMAP else 0
+    syscalls.mount_setattr(
+        tree,
+        "",
+        syscalls.AT_EMPTY_PATH | deep,
+        attr_set=syscalls.MOUNT_ATTR_IDMAP,
+        userns=max(userns, 0),
+    )
+
+
+def _mapped_layers(entry: Mount, options: Options, place: str | int, userns: int) -> Mount:
+    """The overlay over id-mapped copies of its layers, which lie on a tmpfs that it then hides.
+
+    An overlay cannot be mapped itself, but takes mapped layers since kernel 5.19. ``upperdir`` and
+    ``workdir`` must be of one mount, so the directory above both is what is mapped.
+    """
+    if not isinstance(place, str):
+        raise OSError(errno.EINVAL, "an id-mapped overlay needs a path as its place")
+    syscalls.mount("tmpfs", place, "tmpfs", 0, "mode=700")
+    count = 0
+
+    def mapped(source: str) -> str:
+        nonlocal count
+        count += 1
+        shown = f"{place}/{count}"
+        os.mkdir(shown)
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE)
+        _map_ids(tree, options, userns)
+        attach(tree, shown)
+        return shown
+
+    words = dict(word.partition("=")[::2] for word in options.data)
+    words["lowerdir"] = ":".join(mapped(layer) for layer in words["lowerdir"].split(":"))
+    if "upperdir" in words:
+        above = os.path.commonpath([words["upperdir"], words["workdir"]])
+        shown = mapped(above)
+        for key in ("upperdir", "workdir"):
+            words[key] = f"{shown}/{os.path.relpath(words[key], above)}"
+    kept = [w for w in entry.options if w != options.idmap and w not in options.data]
+    data = [f"{key}={value}" if value else key for key, value in words.items()]
+    return Mount(entry.type, entry.source, (*kept, *data), entry.target)
+
+
+def new_tree(entry: Mount) -> int:
+    """A detached mount of a new filesystem by fsopen(2), without mount(2)'s page limit of options.
+
+    It belongs to the namespaces of the caller.
+    """
+    options = parse_options(entry.options)
     context = syscalls.fsopen(entry.type)
     try:
         source = entry.source or entry.type

@@ -1,8 +1,10 @@
-"""Namespaces of the calling thread: leave, join, pin (namespaces(7))."""
+"""Namespaces of the calling thread: leave, join, make, pin (namespaces(7))."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from lading.linux import mounts, syscalls
@@ -42,3 +44,42 @@ def pin(pid: int, kind: str, path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o444)
     syscalls.mount(f"/proc/{pid}/ns/{KINDS[kind][1]}", path, None, mounts.MS_BIND)
+
+
+#: Rows of uid_map and gid_map (user_namespaces(7)): id inside, id outside, how many.
+IdMap = Iterable[tuple[int, int, int]]
+
+
+def new_user_namespace(uid_map: IdMap, gid_map: IdMap) -> int:
+    """Make a user namespace and return its descriptor; only single-threaded callers.
+
+    The process that it is made by waits, is mapped, and is killed again: the descriptor keeps the
+    namespace. Raises OSError when the kernel refuses a map.
+    """
+    ours, theirs = os.pipe()
+    pid = syscalls.clone(syscalls.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(theirs)
+        os.read(ours, 1)
+        os._exit(0)
+    try:
+        for name, rows in (("uid_map", uid_map), ("gid_map", gid_map)):
+            table = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in rows)
+            _write_map(f"/proc/{pid}/{name}", table)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _write_map(path: str, table: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # The kernel takes a map in one write only.
+        os.write(descriptor, table.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"id map {table!r}: {error.strerror}", path) from error
+    finally:
+        os.close(descriptor)

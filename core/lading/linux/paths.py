@@ -37,23 +37,25 @@ def opened_root(path: str | os.PathLike[str]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_in_root(root: int, path: Name, flags: int, mode: int = 0) -> int:
+def open_in_root(root: int, path: Name, flags: int, mode: int = 0, *, links: bool = True) -> int:
     """Open ``path`` inside ``root`` and return a descriptor, close-on-exec.
 
     Symbolic links are followed as seen from inside; with ``O_NOFOLLOW`` in ``flags`` the last one
-    is not. Raises OSError as open(2), with the path.
+    is not. Without ``links`` any of them is an error, ELOOP. Raises OSError as open(2), with the
+    path.
     """
+    resolve = _RESOLVE if links else _RESOLVE | syscalls.RESOLVE_NO_SYMLINKS
     for _ in range(8):
         try:
-            return syscalls.openat2(root, path or b".", flags, mode, _RESOLVE)
+            return syscalls.openat2(root, path or b".", flags, mode, resolve)
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 # Something was renamed on the way, so the kernel could not be sure: again.
                 continue
             if error.errno in (errno.ENOSYS, errno.EPERM):
-                return _walk(root, path, flags, mode)
+                break
             raise
-    return _walk(root, path, flags, mode)
+    return _walk(root, path, flags, mode, _MOST_LINKS if links else 0)
 
 
 def exists(root: int, path: Name) -> bool:
@@ -112,18 +114,32 @@ def make_directories(
 ) -> int:
     """mkdir -p inside ``root``; returns an ``O_PATH`` descriptor of the directory.
 
-    ``mode`` (the umask is ignored) and ``owner`` are for those that are made. Raises ENOTDIR where
-    something else is in the way.
+    ``mode`` (the umask is ignored) and ``owner`` are for those that are made. Where a symbolic
+    link leads to nothing, the directory is made where it leads. Raises ENOTDIR where something
+    else is in the way.
     """
-    current = os.dup(root)
+    current, links = os.dup(root), 0
     walked: list[bytes] = []
+    todo = _components(path)
     try:
-        for part in _components(path):
-            walked.append(part)
+        while todo:
+            part = todo.pop(0)
+            below = -1
             try:
-                below = open_in_root(root, b"/".join(walked), os.O_PATH | os.O_DIRECTORY)
+                name = b"/".join([*walked, part])
+                below = open_in_root(root, name, os.O_PATH | os.O_DIRECTORY)
             except FileNotFoundError:
-                below = _make_directory(current, part, mode, owner)
+                if not _is_link(current, part):
+                    below = _make_directory(current, part, mode, owner)
+            if below < 0:
+                links = _another_link(links, path)
+                target = os.readlink(part, dir_fd=current)
+                todo[:0] = _components(target)
+                if not target.startswith(b"/"):
+                    continue
+                walked, below = [], os.dup(root)
+            else:
+                walked.append(part)
             os.close(current)
             current = below
     except BaseException:
@@ -150,34 +166,45 @@ def _make_directory(parent: int, name: bytes, mode: int, owner: tuple[int, int] 
 def make_file(root: int, path: Name, mode: int = 0o644) -> int:
     """Make sure that a file exists at ``path``, with its directories; returns an ``O_PATH`` one.
 
-    What is there already, of whatever kind, is left alone and opened.
+    What is there already, of whatever kind, is left alone and opened. Where a symbolic link leads
+    to nothing, the file is made where it leads, inside the root.
     """
-    try:
-        return open_in_root(root, path, os.O_PATH)
-    except FileNotFoundError:
-        pass
-    parent, name = open_parent(root, path, make=True)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    links = 0
+    while True:
         try:
-            descriptor = os.open(name, flags, mode, dir_fd=parent)
-        except FileExistsError as error:
-            # A dangling link: following it would make a file wherever it points.
-            raise OSError(
-                errno.ELOOP, "a symbolic link to nothing is in the way", os.fsdecode(path)
-            ) from error
-        os.fchmod(descriptor, mode)
-        os.close(descriptor)
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    finally:
-        os.close(parent)
+            return open_in_root(root, path, os.O_PATH)
+        except FileNotFoundError:
+            parent, name = open_parent(root, path, make=True)
+        try:
+            if not _is_link(parent, name):
+                return _make_file(parent, name, mode)
+            links = _another_link(links, path)
+            target = os.readlink(name, dir_fd=parent)
+        finally:
+            os.close(parent)
+        above = b"" if target.startswith(b"/") else os.path.dirname(os.fsencode(path))
+        path = above + b"/" + target
+
+
+def _make_file(parent: int, name: bytes, mode: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, mode, dir_fd=parent)
+    os.fchmod(descriptor, mode)
+    os.close(descriptor)
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _another_link(links: int, path: Name, most: int = _MOST_LINKS) -> int:
+    if links >= most:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+    return links + 1
 
 
 def _components(path: Name) -> list[bytes]:
     return [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
 
 
-def _walk(root: int, path: Name, flags: int, mode: int) -> int:
+def _walk(root: int, path: Name, flags: int, mode: int, most_links: int) -> int:
     """What openat2 does, in user space: one ``O_PATH`` descriptor per component."""
     todo = _components(path)
     stack: list[int] = [os.dup(root)]
@@ -198,9 +225,7 @@ def _walk(root: int, path: Name, flags: int, mode: int) -> int:
                 continue
             target = os.readlink(b"", dir_fd=below)
             os.close(below)
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+            links = _another_link(links, path, most_links)
             if target.startswith(b"/"):
                 while len(stack) > 1:
                     os.close(stack.pop())

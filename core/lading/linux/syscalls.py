@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import struct
 from collections.abc import Sequence
 
@@ -70,8 +71,10 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
 #: (pivot_root, capget, capset, bpf, keyctl), which differ between architectures.
 _NUMBERS = {
@@ -260,9 +263,23 @@ def setgroups_setresids(uid: int, gid: int, groups: Sequence[int]) -> None:
     os.setresuid(uid, uid, uid)
 
 
+def join_session_keyring(name: str) -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: keyrings are not in any namespace."""
+    result = libc.syscall(SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name.encode())
+    check(result, "join session keyring")
+
+
+def filesystem_type(descriptor: int) -> int:
+    """fstatfs(2): the magic number of the filesystem, which Python's ``fstatvfs`` leaves out."""
+    buffer = ctypes.create_string_buffer(256)
+    check(libc.fstatfs(descriptor, buffer), "fstatfs")
+    return ctypes.c_long.from_buffer(buffer).value
+
+
+CLONE_PARENT = 0x00008000
+_CLONE_INTO_CGROUP = 0x200000000
 _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "s390x": 120, "ppc64le": 120}
 SYS_CLONE = _CLONE.get(platform.machine(), 56)
-CLONE_PARENT = 0x00008000
 
 
 def clone(flags: int) -> int:
@@ -270,7 +287,19 @@ def clone(flags: int) -> int:
 
     glibc's and Python's fork handlers do not run, so only a single-threaded process may call it.
     """
-    arguments = [flags | 17, 0, 0, 0, 0]
+    arguments = [flags | signal.SIGCHLD, 0, 0, 0, 0]
     if platform.machine() == "s390x":
         arguments[0], arguments[1] = arguments[1], arguments[0]
     return check(libc.syscall(SYS_CLONE, *map(ctypes.c_ulong, arguments)), "clone")
+
+
+def clone_into_cgroup(flags: int, cgroup: int) -> int:
+    """clone3(2), kernel 5.7: as :func:`clone`, the child in the version 2 group ``cgroup``.
+
+    A process that moves there by itself waits for an RCU grace period; one made there does not.
+    """
+    # A sibling's signal is its parent's by definition, and may not be given.
+    exit_signal = 0 if flags & CLONE_PARENT else int(signal.SIGCHLD)
+    flags |= _CLONE_INTO_CGROUP
+    arguments = struct.pack("11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup)
+    return check(libc.syscall(_CLONE3, arguments, len(arguments)), "clone3")
