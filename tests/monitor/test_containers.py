@@ -65,6 +65,22 @@ def test_a_program_that_is_not_there(containers: Any) -> None:
     assert not (launch.run / "monitor.sock").exists()
 
 
+def test_a_program_that_is_not_there_when_started_later(containers: Any) -> None:
+    launch = containers.define("/no/such/program", start=False)
+    monitor = containers.launch(launch)
+    with pytest.raises(StartFailed) as failure:
+        monitor.start()
+    assert failure.value.errno == 2
+    assert monitor.wait(10).code == 127
+    assert read_exit(launch.run) == monitor.wait()
+
+
+def test_killed_before_its_start(containers: Any) -> None:
+    monitor = containers.run("true", start=False)
+    os.kill(monitor.pid, 9)
+    assert monitor.wait(10).code == 137
+
+
 def test_a_backend_that_failed_to_load(containers: Any, spawner: Spawner) -> None:
     assert "no_such_module" in spawner.failed["broken"]
     launch = containers.define("true")

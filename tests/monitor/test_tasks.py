@@ -58,6 +58,14 @@ def test_errors_keep_their_kind(spawner: Spawner) -> None:
     assert "task_functions.py" in other.value.__notes__[0]
 
 
+def test_a_closed_pipe_is_an_error_not_the_end(spawner: Spawner) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with pytest.raises(BrokenPipeError):
+        start(spawner, "write", {}, writes).wait(20)
+    os.close(writes)
+
+
 def test_an_unknown_function(spawner: Spawner) -> None:
     with pytest.raises(LadingError, match="nothing_such"):
         start(spawner, "nothing_such", {}).wait(20)

@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from lading.errors import to_wire
@@ -24,33 +23,46 @@ SOCKET: Final = "monitor.sock"
 Handler = Callable[[wire.Message, list[int]], wire.Message]
 
 
+def listen(run: str) -> socket.socket:
+    """Make the listening socket in place of an older one."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.setblocking(False)
+    # By way of the directory's descriptor: a path in sun_path ends at 107 bytes.
+    directory = os.open(run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_socket(run)
+        listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
+
+
+def remove_socket(run: str) -> None:
+    """Take the socket out of its directory. A second call does nothing."""
+    try:
+        os.unlink(f"{run}/{SOCKET}")
+    except FileNotFoundError:
+        pass
+
+
 class Control:
     """The listening socket and its connections."""
 
-    def __init__(self, loop: Loop, run: Path, handle: Handler) -> None:
+    def __init__(self, loop: Loop, listener: socket.socket, run: str, handle: Handler) -> None:
         self._loop = loop
         self._handle = handle
         self._run = run
         self._connections: list[_Connection] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.setblocking(False)
-        # By way of the directory's descriptor: a path in sun_path ends at 107 bytes.
-        directory = os.open(run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            path = f"/proc/self/fd/{directory}/{SOCKET}"
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
-            self._listener.bind(path)
-        finally:
-            os.close(directory)
-        self._listener.listen()
-        loop.watch(self._listener.fileno(), IN, self._on_connect)
+        self._listener = listener
+        loop.watch(listener.fileno(), IN, self._on_connect)
 
-    def adopt(self, sock: socket.socket, receiver: wire.Receiver) -> None:
+    def adopt(self, sock: socket.socket) -> None:
         """Make an existing socket a connection, subscribed to events."""
-        self._connections.append(_Connection(self, sock, receiver, subscribed=True))
+        self._connections.append(_Connection(self, sock, subscribed=True))
 
     def tell(self, message: wire.Message) -> None:
         """Send an event to all subscribers."""
@@ -64,7 +76,7 @@ class Control:
         if self._listener.fileno() >= 0:
             self._loop.forget(self._listener.fileno())
             self._listener.close()
-            (self._run / SOCKET).unlink(missing_ok=True)
+            remove_socket(self._run)
 
     def _on_connect(self, events: int) -> None:
         try:
@@ -75,7 +87,7 @@ class Control:
         if uid not in (0, os.geteuid()):
             sock.close()
             return
-        self._connections.append(_Connection(self, sock, wire.Receiver(sock), subscribed=False))
+        self._connections.append(_Connection(self, sock, subscribed=False))
 
     def answer(self, message: wire.Message, fds: list[int]) -> wire.Message:
         """Carry a request out; whatever goes wrong becomes the answer."""
@@ -95,12 +107,10 @@ class Control:
 
 
 class _Connection:
-    def __init__(
-        self, control: Control, sock: socket.socket, receiver: wire.Receiver, *, subscribed: bool
-    ) -> None:
+    def __init__(self, control: Control, sock: socket.socket, *, subscribed: bool) -> None:
         self._control = control
         self._sock = sock
-        self._receiver = receiver
+        self._receiver = wire.Receiver(sock)
         self.subscribed = subscribed
         control.watch(self)
 

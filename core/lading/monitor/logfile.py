@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from pathlib import Path
 from typing import Final, Protocol
 
 from lading.errors import Invalid
@@ -47,6 +46,10 @@ class Limits:
     size: int = 0
     files: int = 1
     compress: bool = False
+
+
+#: A log's path, its limits, and the attributes as they stand in each record.
+Plan = tuple[str, int, int, bool, str]
 
 
 class Log(Protocol):
@@ -90,24 +93,38 @@ def limits(driver: str, options: Mapping[str, str]) -> Limits:
 
 def open_log(config: LogConfig) -> Log:
     """Open the log that a container's configuration asks for."""
+    fd, plan = prepare_log(config)
+    return NoLog() if fd < 0 else JsonFile(fd, *plan)
+
+
+def prepare_log(config: LogConfig) -> tuple[int, Plan]:
+    """Check the options and open the file: what :class:`JsonFile` needs; -1 when nothing is kept.
+
+    Apart from it because the one who opens is not the one who writes. Raises Invalid, OSError.
+    """
     bounds = limits(config.driver, config.options)
     if config.driver == "none" or config.path is None:
-        return NoLog()
-    return JsonFile(config.path, bounds, config.attributes)
+        return -1, ("", 0, 1, False, "")
+    attributes = f'"attrs":{json.dumps(dict(config.attributes))},' if config.attributes else ""
+    path = str(config.path)
+    return _open(path), (path, bounds.size, bounds.files, bounds.compress, attributes)
 
 
 class JsonFile:
     """A log file with its rotation."""
 
-    def __init__(self, path: Path, bounds: Limits, attributes: Mapping[str, str]) -> None:
+    def __init__(
+        self, fd: int, path: str, size: int, files: int, compress: bool, attributes: str
+    ) -> None:
+        self._fd = fd
         self._path = path
-        self._limits = bounds
-        self._attributes = f'"attrs":{json.dumps(dict(attributes))},' if attributes else ""
+        self._bound = size
+        self._files = files
+        self._compress = compress
+        self._attributes = attributes
         self._rest = {1: b"", 2: b""}
         self._compressing = -1
-        self._fd = -1
-        self._size = 0
-        self._open()
+        self._size = os.fstat(fd).st_size
 
     def write(self, stream: int, data: bytes) -> None:
         """Log the lines that are complete now. A full disk loses lines, it stops nothing."""
@@ -132,11 +149,6 @@ class JsonFile:
         self._rest = {1: b"", 2: b""}
         os.close(self._fd)
         self._await_compression()
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(self._path, flags, 0o640)
-        self._size = os.fstat(self._fd).st_size
 
     def _lines(self, stream: int, block: bytes) -> None:
         if len(block) <= PIECE or max(map(len, block.split(b"\n"))) < PIECE:
@@ -164,7 +176,7 @@ class JsonFile:
         return ('{"log":"' + text + self._tail(stream)).encode()
 
     def _emit(self, records: bytes) -> None:
-        bound = self._limits.size
+        bound = self._bound
         if not bound or self._size + len(records) <= bound:
             self._append(records)
             return
@@ -187,16 +199,16 @@ class JsonFile:
     def _rotate(self) -> None:
         """Move the files on by one; a follower keeps the inode that it reads."""
         self._await_compression()
-        path, suffix = str(self._path), ".gz" if self._limits.compress else ""
+        path, suffix = self._path, ".gz" if self._compress else ""
         os.close(self._fd)
-        oldest = self._limits.files - 1
+        oldest = self._files - 1
         if oldest == 0:
             os.unlink(path)
         for number in range(oldest - 1, 0, -1):
             _move(f"{path}.{number}{suffix}", f"{path}.{number + 1}{suffix}")
         if oldest > 0:
             _move(path, f"{path}.1")
-        self._open()
+        self._fd, self._size = _open(path), 0
         if suffix and oldest > 0:
             self._compressing = _compress(f"{path}.1")
 
@@ -208,6 +220,10 @@ class JsonFile:
             poll.poll()
             os.close(self._compressing)
             self._compressing = -1
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _size(text: str) -> int:

@@ -12,23 +12,23 @@ Nothing in here waits for the daemon: a daemon that is gone, or does not read, i
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from lading.errors import Conflict, Invalid, NotFound, Unavailable, to_wire
+from lading.errors import Conflict, Invalid, NotFound, Unavailable
 from lading.hooks.isolation import Container, Isolation
 from lading.monitor import process, wire
 from lading.monitor.control import Control
-from lading.monitor.exit import EXIT_FILE, write_exit
-from lading.monitor.launch import AttachSpec, Exit, Launch, rfc3339
-from lading.monitor.logfile import NoLog, open_log
+from lading.monitor.exit import write_exit
+from lading.monitor.launch import AttachSpec, Exit, rfc3339
+from lading.monitor.logfile import JsonFile, Log, NoLog
 from lading.monitor.loop import IN, Loop
-from lading.monitor.starter import Starter, create, execute
+from lading.monitor.starter import Birth, Starter, as_birth, execute, first_state, launch
 from lading.monitor.stdio import Ends, resize
 from lading.monitor.streams import Streams
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 64
 #: Less likely to be killed for want of memory than any container; 0 is what containers start from.
 _PROTECTED: Final = -999
-#: Milliseconds for an init to end by itself that could not be started.
-_ENDING: Final = 500
 
 
 def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) -> None:
@@ -50,30 +48,21 @@ def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) ->
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
     os.close(null)
-    receiver = wire.Receiver(connection)
-    request, fds = receiver.receive()
-    launch = Launch.from_wire(request["launch"])
-    named = dict(zip(request["fds"], fds, strict=True))
+    starter = Starter(lambda sock: launch(backends, connection, sock))
     try:
-        monitor = _Monitor(launch, named, _backend(backends, launch.isolation))
-        try:
-            monitor.create(connection)
-        except BaseException as error:
-            monitor.abandon()
-            wire.send(connection, {"error": to_wire(error)})
-            return
-        monitor.adopt(connection, receiver)
-        del request, fds, connection, receiver
-        monitor.serve()
+        message, fds = starter.answer()
+    except Unavailable:
+        return  # nothing came of it, and the daemon has been told
+    birth = as_birth(message)
+    try:
+        monitor = _Monitor(birth, dict(zip(birth["fds"], fds, strict=True)), backends, starter)
+        monitor.serve(connection)
     except BaseException as error:
         import traceback  # only a monitor that fails needs it
 
-        (launch.run / "monitor.log").write_text("".join(traceback.format_exception(error)))
+        report = "".join(traceback.format_exception(error))
+        Path(birth["run"], "monitor.log").write_text(report)
         raise
-
-
-def _backend(backends: Mapping[str, Loaded[Isolation]], name: str) -> Isolation | None:
-    return backends[name].hook if name in backends else None
 
 
 class _Process:
@@ -88,95 +77,65 @@ class _Process:
 
 
 class _Monitor:
-    def __init__(self, launch: Launch, fds: dict[str, int], isolation: Isolation | None) -> None:
-        self._launch = launch
-        self._fds = fds
-        self._backend = isolation
-        self._container = Container(launch.container, launch.bundle, launch.run / "state")
-        self._children: dict[int, Callable[[int], None]] = {}
+    def __init__(
+        self,
+        birth: Birth,
+        fds: dict[str, int],
+        backends: Mapping[str, Loaded[Isolation]],
+        starter: Starter,
+    ) -> None:
+        self._birth = birth
+        self._backends = backends
+        self._children: dict[int, Callable[[int], None]] = {birth["wait_pid"]: self._init_ended}
         self._execs: dict[str, _Process] = {}
         self._finished: dict[str, Exit] = {}
         self._status = "created"
         self._started_at = 0.0
-        self._starter: Starter | None = None
-        self._control: Control | None = None
-
-    @property
-    def _isolation(self) -> Isolation:
-        if self._backend is None:
-            raise Unavailable(
-                f'isolation backend "{self._launch.isolation}" is not loaded in the spawner'
-            )
-        return self._backend
-
-    def create(self, connection: socket.socket) -> None:
-        """Make the container, start it when asked to, attach its first clients."""
-        launch, isolation = self._launch, self._isolation
-        _ignore_signals()
-        (launch.run / EXIT_FILE).unlink(missing_ok=True)
-        with Ends(terminal=launch.terminal, stdin=launch.open_stdin) as ends:
-
-            def work(sock: socket.socket) -> None:
-                connection.close()
-                ends.close_local()
-                for fd in self._fds.values():
-                    os.close(fd)
-                create(isolation, launch, ends.stdio, sock)
-
-            # First of all: the child should inherit nothing, and works while we set ourselves up.
-            self._starter = Starter(work)
-            ends.close_remote()
-            self._prepare()
-            message, console = self._starter.answer()
-            self._init.pid = message["pid"]
-            self._children[message["wait_pid"]] = self._init_ended
-            self._open(self._init, ends, console)
-        if launch.start:
-            self._running()
-        for spec in launch.attach:
-            self._attach(self._init, self._fds.pop(spec.fd), spec)
-
-    def _prepare(self) -> None:
+        self._starter = starter
         self._loop = Loop()
-        self._log = open_log(self._launch.log)
-        self._init = self._process(self._log, "", input_once=self._launch.stdin_once)
         self._watch_children()
-        self._control = Control(self._loop, self._launch.run, self._handle)
+        listener = socket.socket(fileno=fds.pop("listener"))
+        self._control = Control(self._loop, listener, birth["run"], self._handle)
+        log = fds.pop("log", -1)
+        self._log: Log = NoLog() if log < 0 else JsonFile(log, *birth["log"])
+        self._init = self._process(
+            self._log, "", terminal=birth["terminal"], input_once=birth["stdin_once"]
+        )
+        self._init.pid = birth["pid"]
+        clients = [AttachSpec.from_wire(a) for a in birth["attach"]]
+        self._open(self._init, fds)
+        for spec in clients:
+            self._attach(self._init, fds.pop(spec.fd), spec)
+        #: Only kept open as long as the container lives.
+        self._held = list(fds.values())
+        if birth["started_at"]:
+            self._running(birth["started_at"])
+
+    def serve(self, connection: socket.socket) -> None:
+        """Run until there is nothing left to do; the launch's connection is a control one now."""
+        self._control.adopt(connection)
         process.oom_score_adj(_PROTECTED)
-
-    def abandon(self) -> None:
-        """Nothing came of it: leave an exit status if there was a process, and no socket."""
-        if self._starter is not None:
-            self._starter.close()
-            if self._starter.wait_pid:
-                # It becomes our child when the starter has ended.
-                os.waitpid(self._starter.pid, 0)
-                self._write_exit(_exit(_await(self._starter.wait_pid)))
-        if self._control is not None:
-            self._control.stop_listening()
-
-    def adopt(self, connection: socket.socket, receiver: wire.Receiver) -> None:
-        """Answer the launch; what it came on is a control connection from now on."""
-        wire.send(connection, self._state())
-        assert self._control is not None
-        self._control.adopt(connection, receiver)
-
-    def serve(self) -> None:
-        """Run until there is nothing left to do."""
         self._reap()  # what ended before we listened
         while not self._idle():
             self._loop.step()
 
+    @property
+    def _isolation(self) -> Isolation:
+        return self._backends[self._birth["isolation"]].hook
+
+    @property
+    def _container(self) -> Container:
+        run = Path(self._birth["run"])
+        return Container(self._birth["container"], Path(self._birth["bundle"]), run / "state")
+
     # -- the processes
 
-    def _process(
-        self, sink: Any, exec_id: str, *, input_once: bool, terminal: bool | None = None
-    ) -> _Process:
+    def _process(self, sink: Log, exec_id: str, *, terminal: bool, input_once: bool) -> _Process:
         return _Process(
             Streams(
                 self._loop,
                 sink,
-                terminal=self._launch.terminal if terminal is None else terminal,
+                terminal=terminal,
                 input_once=input_once,
                 detached=lambda: self._tell("detach", exec_id),
             )
@@ -185,6 +144,7 @@ class _Monitor:
     def _watch_children(self) -> None:
         """SIGCHLD wakes the loop by a pipe: orphans of the container come to us as well."""
         self._wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
         self._loop.watch(self._wake, IN, self._on_wake)
 
@@ -204,19 +164,19 @@ class _Monitor:
             if ended is not None:
                 ended(status)
 
-    def _open(self, target: _Process, ends: Ends, console: int) -> None:
+    def _open(self, target: _Process, fds: dict[str, int]) -> None:
+        """Take the process's console, or its pipes, from among the descriptors."""
+        console = fds.pop("console", -1)
         if console >= 0:
             target.console = console
             target.streams.open(os.dup(console), os.dup(console), -1)
         else:
-            target.streams.open(*ends.take())
+            target.streams.open(*(fds.pop(name, -1) for name in ("stdin", "stdout", "stderr")))
 
-    def _running(self) -> None:
-        self._started_at = time.time()
+    def _running(self, since: float) -> None:
+        self._started_at = since
         self._status = "running"
-        if self._starter is not None:
-            self._starter.close()
-            self._starter = None
+        self._starter.close()
 
     def _init_ended(self, status: int) -> None:
         found = _exit(status)
@@ -228,13 +188,12 @@ class _Monitor:
             found = Exit(found.code, found.signal, True, found.finished_at)
         self._write_exit(found)
         self._status = "stopped"
-        for fd in self._fds.values():
+        for fd in self._held:
             os.close(fd)
-        self._fds.clear()
         self._close_console(self._init)
         # From here on the directory may be another monitor's.
-        if self._control is not None:
-            self._control.stop_listening()
+        self._control.stop_listening()
+        self._starter.close()
         self._tell("exit", "", found)
 
     def _exec_ended(self, exec_id: str, status: int) -> None:
@@ -264,7 +223,7 @@ class _Monitor:
 
     def _write_exit(self, found: Exit) -> None:
         try:
-            write_exit(self._launch.run, found)
+            write_exit(Path(self._birth["run"]), found)
         except OSError:
             pass  # the disk is full: who listens is told all the same
 
@@ -302,10 +261,10 @@ class _Monitor:
         return self._state()
 
     def _op_start(self, message: wire.Message, fds: list[int]) -> wire.Message:
-        if self._status != "created" or self._starter is None:
-            raise Conflict(f'container "{self._launch.container}" is {self._status}')
+        if self._status != "created":
+            raise Conflict(f'container "{self._birth["container"]}" is {self._status}')
         self._starter.proceed()
-        self._running()
+        self._running(time.time())
         return self._state()
 
     def _op_attach(self, message: wire.Message, fds: list[int]) -> wire.Message:
@@ -326,7 +285,7 @@ class _Monitor:
     def _op_exec(self, message: wire.Message, fds: list[int]) -> wire.Message:
         exec_id, oci = message["exec_id"], message["process"]
         if self._status != "running":
-            raise Conflict(f'container "{self._launch.container}" is {self._status}')
+            raise Conflict(f'container "{self._birth["container"]}" is {self._status}')
         if exec_id in self._execs:
             raise Conflict(f'exec "{exec_id}" exists already')
         terminal = bool(oci.get("terminal"))
@@ -339,13 +298,14 @@ class _Monitor:
             )
             ends.close_remote()
             try:
-                started, console = starter.answer()
+                started, consoles = starter.answer()
             finally:
                 starter.close()
             self._execs[exec_id] = target
             target.pid = started["pid"]
             self._children[started["wait_pid"]] = lambda status: self._exec_ended(exec_id, status)
-            self._open(target, ends, console)
+            names = ("console",) if terminal else ("stdin", "stdout", "stderr")
+            self._open(target, dict(zip(names, consoles or ends.take(), strict=False)))
         if attach is not None:
             self._attach(target, fds.pop(0), AttachSpec.from_wire(attach))
         return {"pid": target.pid}
@@ -360,10 +320,8 @@ class _Monitor:
 
     def _state(self) -> wire.Message:
         return {
-            "container": self._launch.container,
+            **first_state(self._birth, os.getpid()),
             "status": self._status,
-            "pid": self._init.pid,
-            "monitor_pid": os.getpid(),
             "started_at": self._started_at,
             "execs": {exec_id: e.pid for exec_id, e in self._execs.items()},
             "finished": {exec_id: e.to_wire() for exec_id, e in self._finished.items()},
@@ -373,32 +331,11 @@ class _Monitor:
         message: wire.Message = {"event": kind, "exec_id": exec_id}
         if found is not None:
             message["exit"] = found.to_wire()
-        if self._control is not None:
-            self._control.tell(message)
-
-
-def _ignore_signals() -> None:
-    """Give handlers to signals, not SIG_IGN, which the container's processes would inherit."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, _ignore)
-    signal.signal(signal.SIGCHLD, _ignore)
-    # A backend's system calls are not Python's, which would be resumed.
-    signal.siginterrupt(signal.SIGCHLD, False)
+        self._control.tell(message)
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """The handler of signals that mean nothing to a monitor."""
-
-
-def _await(pid: int) -> int:
-    """Wait for a child that should be ending by itself, and see to it when it does not."""
-    pidfd = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(_ENDING):
-        os.kill(pid, signal.SIGKILL)
-    os.close(pidfd)
-    return os.waitpid(pid, 0)[1]
 
 
 def _exit(status: int) -> Exit:

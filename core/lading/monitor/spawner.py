@@ -28,6 +28,10 @@ from lading.monitor.launch import IsolationSpec
 Backends = Mapping[str, Loaded[Isolation]]
 
 
+#: What must end neither the spawner nor a monitor.
+_MEANINGLESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+
+
 def main(control: int) -> None:
     """Serve the daemon on the socket ``control`` until it is gone."""
     # Only the interpreter needed these.
@@ -43,7 +47,8 @@ def main(control: int) -> None:
     backends = _load(settings, failed)
     # Children are not waited for here: each answers the daemon itself.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, _ignore)
+    for number in _MEANINGLESS:
+        signal.signal(number, _ignore)
     sock.send(json.dumps({"failed": failed}).encode())
     del settings, failed
     gc.collect()
@@ -122,7 +127,10 @@ def _child(
 def _run_task(connection: socket.socket, parent: int) -> None:
     process.die_with_parent(parent)
     process.set_name("lading-task")
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in _MEANINGLESS:
+        # Python's own choice for the last two: they arrive as OSError then.
+        ours = number in (signal.SIGPIPE, signal.SIGXFSZ)
+        signal.signal(number, signal.SIG_IGN if ours else signal.SIG_DFL)
     wire.send(connection, {"pid": os.getpid()})
     request, fds = wire.Receiver(connection).receive()
     try:

@@ -1,25 +1,56 @@
 """Children of the monitor in which the isolation backend's hooks run.
 
-``create``, ``start`` and ``exec`` touch far more memory than a monitor that waits. Each page that
-they touch would be the monitor's own from then on, so they run in a process that ends: what it has
-started becomes the monitor's child, which is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER).
+``create``, ``start`` and ``exec``, and all that leads to them, touch far more memory than a
+monitor that waits. Each page that they touch would be the monitor's own from then on, so they run
+in a process that ends: what it has started becomes the monitor's child, which is a subreaper
+(prctl(2), PR_SET_CHILD_SUBREAPER), and what the monitor must know comes as a :class:`Birth`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from lading.errors import from_wire, to_wire
+from lading.errors import StartFailed, Unavailable, from_wire, to_wire
 from lading.hooks.isolation import Container, Isolation, Started, Stdio
 from lading.monitor import process, wire
-from lading.monitor.launch import Launch
-from lading.monitor.stdio import resize
+from lading.monitor.control import listen, remove_socket
+from lading.monitor.exit import EXIT_FILE, write_exit
+from lading.monitor.launch import Exit, Launch, rfc3339
+from lading.monitor.logfile import Plan, prepare_log
+from lading.monitor.stdio import Ends, resize
+
+if TYPE_CHECKING:
+    from lading.backends import Loaded
 
 Size = Sequence[int] | None
+
+
+class Birth(TypedDict):
+    """What a monitor knows of its container; ``started_at`` is 0 when it only has been created.
+
+    ``fds`` names the descriptors that come along: ``listener``, ``log``, the monitor's ends of the
+    streams, and those of the launch.
+    """
+
+    container: str
+    isolation: str
+    bundle: str
+    run: str
+    pid: int
+    wait_pid: int
+    started_at: float
+    terminal: bool
+    stdin_once: bool
+    log: Plan
+    attach: list[dict[str, Any]]
+    fds: list[str]
 
 
 class Starter:
@@ -28,28 +59,29 @@ class Starter:
     def __init__(self, work: Callable[[socket.socket], None]) -> None:
         """Fork a child that does ``work`` with its end of a socket, and ends."""
         self._socket, theirs = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
+        if os.fork() == 0:
             try:
                 signal.set_wakeup_fd(-1)
+                # A backend's system calls are not Python's: a handler would interrupt them.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 self._socket.close()
                 work(theirs)
             except BaseException as error:
-                wire.send(theirs, {"error": to_wire(error)})
+                wire.send_to_kin(theirs, {"error": to_wire(error)}, ())
             finally:
                 os._exit(0)
         theirs.close()
-        self._receiver = wire.Receiver(self._socket)
-        #: The process that was started, once it is known; also when it failed after that.
-        self.wait_pid = 0
+        self._receiver = wire.KinReceiver(self._socket)
 
-    def answer(self) -> tuple[wire.Message, int]:
-        """Wait for the child's answer, with a console's descriptor or -1; raises its error."""
+    def answer(self) -> tuple[wire.Message, list[int]]:
+        """Wait for what the child has to tell, with descriptors; raises its error.
+
+        Raises Unavailable when it has ended without a word.
+        """
         message, fds = self._receiver.receive()
-        self.wait_pid = message.get("wait_pid", self.wait_pid)
         if "error" in message:
             raise from_wire(message["error"])
-        return message, (fds[0] if fds else -1)
+        return message, fds
 
     def proceed(self) -> None:
         """Let a child that has created go on to ``start``; raises its error."""
@@ -61,25 +93,110 @@ class Starter:
         self._socket.close()
 
 
-def create(isolation: Isolation, launch: Launch, stdio: Stdio, sock: socket.socket) -> None:
-    """Create and start; without ``launch.start`` the start waits for a word from the monitor."""
-    container = Container(launch.container, launch.bundle, launch.run / "state")
+def launch(
+    backends: Mapping[str, Loaded[Isolation]], connection: socket.socket, sock: socket.socket
+) -> None:
+    """Bring the container to life that the daemon asks for, and answer it.
+
+    When that fails the daemon is told why, and the monitor nothing: it has nothing to do then.
+    """
+    request, fds = wire.Receiver(connection).receive()
+    asked = Launch.from_wire(request["launch"])
+    named = dict(zip(request["fds"], fds, strict=True))
+    container = Container(asked.container, asked.bundle, asked.run / "state")
+    try:
+        loaded = backends.get(asked.isolation)
+        if loaded is None:
+            raise Unavailable(f'isolation backend "{asked.isolation}" is not loaded in the spawner')
+        (asked.run / EXIT_FILE).unlink(missing_ok=True)
+        birth, given = _launch(loaded.hook, asked, container, named)
+        wire.send_to_kin(sock, birth, given)
+    except BaseException as error:
+        remove_socket(str(asked.run))
+        wire.send(connection, {"error": to_wire(error)})
+        return
+    try:
+        wire.send(connection, first_state(birth, os.getppid()))
+    except OSError:
+        pass  # the daemon is gone; its successor will ask the monitor
+    if not asked.start:
+        # Nothing must stay open because of this process, which waits, perhaps for long.
+        connection.close()
+        for fd in given:
+            os.close(fd)
+        if _told_to_start(sock, birth["pid"]):
+            loaded.hook.start(container=container)
+            wire.send_to_kin(sock, {}, ())
+
+
+def _told_to_start(sock: socket.socket, pid: int) -> bool:
+    """Wait for the monitor's word; False when the init ends first, whose parent it then becomes."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    ready = poll.poll()
+    os.close(pidfd)
+    if all(fd != sock.fileno() for fd, _ in ready):
+        return False
+    wire.Receiver(sock).receive()
+    return True
+
+
+def _launch(
+    isolation: Isolation, asked: Launch, container: Container, named: Mapping[str, int]
+) -> tuple[Birth, list[int]]:
+    """Create and, unless that comes later, start; returns what the monitor gets."""
     container.state.mkdir(mode=0o700, exist_ok=True)
-    started = isolation.create(container=container, rootfs=launch.rootfs, stdio=stdio)
-    if not launch.start:
-        _tell(sock, started, launch.console_size)
-        wire.Receiver(sock).receive()
-    elif started.console >= 0 and launch.console_size is not None:
-        resize(started.console, *launch.console_size)
+    log, plan = prepare_log(asked.log)
+    listener = listen(str(asked.run)).detach()
+    with Ends(terminal=asked.terminal, stdin=asked.open_stdin) as ends:
+        started = isolation.create(container=container, rootfs=asked.rootfs, stdio=ends.stdio)
+        _set_size(started, asked.console_size)
+        if asked.start:
+            _start(isolation, container)
+        stdin, stdout, stderr = ends.take()
+    ours = {"listener": listener, "log": log, "console": started.console}
+    streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    given = {name: fd for name, fd in {**ours, **streams, **named}.items() if fd >= 0}
+    birth: Birth = {
+        "container": asked.container,
+        "isolation": asked.isolation,
+        "bundle": str(asked.bundle),
+        "run": str(asked.run),
+        "pid": started.pid,
+        "wait_pid": started.wait_pid,
+        "started_at": time.time() if asked.start else 0.0,
+        "terminal": asked.terminal,
+        "stdin_once": asked.stdin_once,
+        "log": plan,
+        "attach": [a.to_wire() for a in asked.attach],
+        "fds": list(given),
+    }
+    return birth, list(given.values())
+
+
+def first_state(birth: Birth, monitor_pid: int) -> wire.Message:
+    """What a monitor says of its container at first."""
+    return {
+        "container": birth["container"],
+        "status": "running" if birth["started_at"] else "created",
+        "pid": birth["pid"],
+        "monitor_pid": monitor_pid,
+        "started_at": birth["started_at"],
+        "execs": {},
+        "finished": {},
+    }
+
+
+def _start(isolation: Isolation, container: Container) -> None:
+    """Start; a program that cannot be executed leaves the exit status that shells give it."""
     try:
         isolation.start(container=container)
-    except BaseException as error:
-        wire.send(sock, {"error": to_wire(error), "wait_pid": started.wait_pid})
-        return
-    if launch.start:
-        _tell(sock, started, None)
-    else:
-        wire.send(sock, {})
+    except StartFailed as error:
+        code = 127 if error.errno == errno.ENOENT else 126
+        write_exit(container.state.parent, Exit(code, finished_at=rfc3339(time.time_ns())))
+        raise
 
 
 def execute(
@@ -93,11 +210,17 @@ def execute(
     """Run one more process in a container."""
     # A monitor is protected from the OOM killer, its container is not.
     process.oom_score_adj(0)
-    _tell(sock, isolation.exec(container=container, process=oci, stdio=stdio), size)
+    started = isolation.exec(container=container, process=oci, stdio=stdio)
+    _set_size(started, size)
+    fds = [started.console] if started.console >= 0 else []
+    wire.send_to_kin(sock, {"pid": started.pid, "wait_pid": started.wait_pid}, fds)
 
 
-def _tell(sock: socket.socket, started: Started, size: Size) -> None:
+def _set_size(started: Started, size: Size) -> None:
     if started.console >= 0 and size is not None:
         resize(started.console, size[0], size[1])
-    fds = [started.console] if started.console >= 0 else []
-    wire.send(sock, {"pid": started.pid, "wait_pid": started.wait_pid}, fds)
+
+
+def as_birth(message: wire.Message) -> Birth:
+    """The message that :func:`launch` has sent, under its type."""
+    return cast(Birth, message)

@@ -51,10 +51,6 @@ class Ends:
         """Close the process's ends, which it has by now. A second call does nothing."""
         _close(self._remote)
 
-    def close_local(self) -> None:
-        """Close our ends. A second call does nothing."""
-        _close(self._local)
-
     def _make(self, stdin: bool, discard: bool) -> None:
         if stdin:
             self._remote[0], self._local[0] = os.pipe2(os.O_CLOEXEC)
@@ -68,7 +64,7 @@ class Ends:
 
     def _close(self) -> None:
         self.close_remote()
-        self.close_local()
+        _close(self._local)
 
 
 def _close(fds: list[int]) -> None:
