@@ -110,13 +110,13 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path: str, fake: FakeDaemon) -> None:
         self.fake = fake
-        super().__init__(path, _Handler)
+        super().__init__(path, Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is what some tests are about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
