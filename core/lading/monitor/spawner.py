@@ -24,6 +24,10 @@ from lading.hooks.isolation import Isolation
 from lading.linux.namespaces import unshare_mounts
 from lading.monitor import monitor, process, wire
 from lading.monitor.launch import IsolationSpec
+from lading.monitor.logfile import NoLog
+from lading.monitor.loop import Loop
+from lading.monitor.starter import Starter
+from lading.monitor.streams import Streams
 
 Backends = Mapping[str, Loaded[Isolation]]
 
@@ -49,6 +53,7 @@ def main(control: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for number in _MEANINGLESS:
         signal.signal(number, _ignore)
+    _rehearse()
     sock.send(json.dumps({"failed": failed}).encode())
     del settings, failed
     gc.collect()
@@ -58,6 +63,32 @@ def main(control: int) -> None:
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """A handler, not SIG_IGN: that would be inherited through execve by containers."""
+
+
+def _rehearse() -> None:
+    """Go once through what each monitor begins with.
+
+    The interpreter notes in its objects what it learns while it runs them. What it learns here
+    is shared by all monitors; what it would learn in a monitor becomes that one's own memory.
+    """
+    process.become_subreaper()
+    starter = Starter(lambda sock: wire.send_to_kin(sock, {}, [sock.fileno()]))
+    _, fds = starter.answer()
+    starter.close()
+    os.close(fds[0])
+    loop = Loop()
+    streams = Streams(loop, NoLog(), terminal=False, input_once=False, detached=_nothing)
+    reads, writes = os.pipe()
+    streams.open(-1, reads, -1)
+    os.write(writes, b"x")
+    loop.later(0, _nothing)
+    loop.step()
+    streams.end(_nothing, _nothing)
+    os.close(writes)
+
+
+def _nothing() -> None:
+    """What a rehearsal leads to."""
 
 
 def _load(settings: Mapping[str, Any], failed: dict[str, str]) -> Backends:
