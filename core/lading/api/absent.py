@@ -1,5 +1,5 @@
 """Routes of what Lading does not have, each with a clear answer: swarm mode, Docker's plugins,
-BuildKit sessions."""
+checkpoints, BuildKit sessions."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def register(routes: Routes) -> None:
         routes.add(method, pattern, _no_docker_plugins)
     for method, rest in _ONE_PLUGIN:
         routes.add(method, f"/plugins/{{name:path}}{rest}", _no_such_plugin)
+    routes.add("GET", "/containers/{id}/checkpoints", _no_checkpoints)
+    routes.add("POST", "/containers/{id}/checkpoints", _no_checkpoints)
+    routes.add("DELETE", "/containers/{id}/checkpoints/{name}", _no_checkpoints)
+    # Overridden where there is a builder with a cache; `docker system prune` always asks.
+    routes.add("POST", "/build/prune", _no_build_cache)
     for pattern in ("/session", "/grpc"):
         routes.add("POST", pattern, _no_sessions)
 
@@ -87,6 +92,14 @@ def _no_docker_plugins(request: Request) -> Response:
 def _no_such_plugin(request: Request) -> Response:
     name = request.values["name"]
     raise NotFound(f'plugin "{name}" not found')
+
+
+def _no_checkpoints(request: Request) -> Response:
+    raise Unsupported("no isolation backend here can make checkpoints")
+
+
+def _no_build_cache(request: Request) -> Response:
+    return Response.json({"CachesDeleted": [], "SpaceReclaimed": 0})
 
 
 def _no_sessions(request: Request) -> Response:

@@ -60,6 +60,7 @@ class Api:
 def make_app(engine: Engine) -> Api:
     """The API of one daemon, with all routes of the core's."""
     api = Api()
+    absent.register(api)
     for group in (
         ContainerRoutes,
         StreamRoutes,
@@ -71,7 +72,6 @@ def make_app(engine: Engine) -> Api:
         SystemRoutes,
     ):
         group(engine).register(api)
-    absent.register(api)
     return api
 
 
