@@ -7,17 +7,20 @@ Each snapshot is a directory named by a number; what else is in it is the backen
     <root>/snapshots/gone-<number>/         being removed
 
 A snapshot comes into being and goes away by a rename, so after a crash it is whole or absent; what
-is left of the others is swept when the table is opened. The numbers keep paths short, which matters
-where a mount's options must hold a hundred of them.
+is left of the others is swept when the table is opened. A thread deletes what is gone, since that
+can take seconds for a large tree and nobody has to wait for it. The numbers keep paths short, which
+matters where a mount's options must hold a hundred of them.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +29,8 @@ from pathlib import Path
 from lading.errors import Conflict, InUse, Invalid, NotFound
 from lading.hooks.filesystem import Kind, Snapshot
 from lading.linux import syscalls
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 META = "meta.json"
@@ -45,7 +50,7 @@ class SnapshotTable:
 
     def __init__(self, root: Path, destroy: Callable[[Path], None] = shutil.rmtree) -> None:
         self.root = root / "snapshots"
-        self._destroy = destroy
+        self._disposal = _Disposal(destroy)
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._busy: set[str] = set()
@@ -59,8 +64,10 @@ class SnapshotTable:
         for directory in self.root.iterdir():
             if directory.name.isdigit():
                 self._load(directory)
-            else:
-                self._destroy(directory)
+            elif directory.name.startswith(("new-", "gone-")):
+                # The number stays taken while its debris waits.
+                self._last = max(self._last, int(directory.name.rpartition("-")[2]))
+                self._disposal.take(directory)
         for row in self._rows.values():
             if row.snapshot.parent in self._rows:
                 self._rows[row.snapshot.parent].children.add(row.snapshot.key)
@@ -107,7 +114,7 @@ class SnapshotTable:
             temporary.rename(final)
         except BaseException:
             if temporary.exists():
-                self._destroy(temporary)
+                self._disposal.take(temporary)
             with self._lock:
                 self._busy.discard(key)
                 if base is not None:
@@ -210,7 +217,7 @@ class SnapshotTable:
                 base.children.discard(key)
         gone = self.root / f"gone-{row.directory.name}"
         row.directory.rename(gone)
-        self._destroy(gone)
+        self._disposal.take(gone)
 
     def walk(self) -> Iterator[Snapshot]:
         """All snapshots, parents before children."""
@@ -227,6 +234,46 @@ class SnapshotTable:
             for key in reversed(chain):
                 done.add(key)
                 yield rows[key]
+
+
+class _Disposal:
+    """Deletes directories, one after the other, on a thread that ends when there are none."""
+
+    #: So many may wait; beyond, whoever makes more has to help: disks must not fill up with them.
+    MOST = 64
+
+    def __init__(self, destroy: Callable[[Path], None]) -> None:
+        self._destroy = destroy
+        self._lock = threading.Lock()
+        self._waiting: deque[Path] = deque()
+        self._running = False
+
+    def take(self, directory: Path) -> None:
+        """Delete a directory soon; what cannot be deleted is tried again at the next start."""
+        with self._lock:
+            late = len(self._waiting) >= self.MOST
+            if not late:
+                self._waiting.append(directory)
+                if not self._running:
+                    self._running = True
+                    threading.Thread(target=self._run, name="disposal", daemon=True).start()
+        if late:
+            self._try(directory)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running = False
+                    return
+                directory = self._waiting.popleft()
+            self._try(directory)
+
+    def _try(self, directory: Path) -> None:
+        try:
+            self._destroy(directory)
+        except OSError as error:
+            log.warning("deleting %s: %s", directory, error)
 
 
 def _write_meta(directory: Path, snapshot: Snapshot) -> None:
