@@ -61,21 +61,21 @@ def ask(daemon: Daemon, method: str, path: str, body: object = None) -> tuple[in
         (
             "POST",
             "/v1.41/containers/create",
-            {"Image": "busybox", "HostConfig": {"Memory": 5}},
+            {"Image": "busybox", "Cmd": ["a"], "HostConfig": {"Memory": 5}},
             400,
             "memory",
         ),
         (
             "POST",
             "/v1.41/containers/create",
-            {"Image": "busybox", "HostConfig": {"Runtime": "zz"}},
+            {"Image": "busybox", "Cmd": ["a"], "HostConfig": {"Runtime": "zz"}},
             400,
             "zz",
         ),
         (
             "POST",
             "/v1.41/containers/create",
-            {"Image": "busybox", "HostConfig": {"Binds": ["rel:"]}},
+            {"Image": "busybox", "Cmd": ["a"], "HostConfig": {"Binds": ["rel:"]}},
             400,
             "rel",
         ),
@@ -100,8 +100,8 @@ def test_status_and_text(
 
 def test_taken_name(daemon: Daemon, client: str) -> None:
     name = f"taken{time.monotonic_ns()}"
-    daemon.client(client, "create", "--name", name, "busybox")
-    done = daemon.client(client, "create", "--name", name, "busybox", check=False)
+    daemon.client(client, "create", "--name", name, "busybox", "true")
+    done = daemon.client(client, "create", "--name", name, "busybox", "true", check=False)
     assert done.returncode == 1
     assert f'"/{name}" is already in use by container' in done.stderr.decode()
     daemon.client(client, "rm", name)

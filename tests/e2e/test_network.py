@@ -80,8 +80,8 @@ def test_published_port_from_another_host(daemon: Daemon, made: list[str]) -> No
     serve(daemon, made, "-p", f"{port}:80")
     fetch(f"http://127.0.0.1:{port}/")
     with other_host() as (netns, host_address):
-        url = f"http://{host_address}:{port}/"
-        command = ["ip", "netns", "exec", netns, "busybox", "wget", "-qO-", "-T", "5", url]
+        script = f"{GET} get {host_address} {port}"
+        command = ["ip", "netns", "exec", netns, "busybox", "sh", "-c", script]
         assert subprocess.run(command, capture_output=True, timeout=30).stdout == b"page\n"
 
 

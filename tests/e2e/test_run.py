@@ -138,13 +138,14 @@ def test_read_only_root(daemon: Daemon, client: str) -> None:
 
 
 def test_terminal(daemon: Daemon, client: str) -> None:
-    command = f"{client_path(client)} -H {daemon.host} run --rm -it busybox sh -c 'tty; stty size'"
+    command = f"{client_path(client)} -H {daemon.host} run --rm -it busybox sh -c 'sleep 0.5; tty; stty size'"
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],
         capture_output=True,
         timeout=60,
     )
-    assert "/dev/pts/0\r\n33 99" in done.stdout.decode().replace("\r\r\n", "\r\n"), done.stdout
+    shown = done.stdout.decode().replace("\0", "").replace("\r\r\n", "\r\n")
+    assert "/dev/pts/0\r\n33 99" in shown.replace("^@", "")
 
 
 def client_path(client: str) -> str:
@@ -267,7 +268,7 @@ def test_cidfile_labels_and_filters(daemon: Daemon, client: str, tmp_path: Path)
 
 
 def test_init_reaps(daemon: Daemon, client: str) -> None:
-    script = "(sleep 0.2 &) ; sleep 0.6; ps | grep -c '[Z]'"
+    script = "(sleep 0.2 &) ; sleep 0.6; ps -o stat | grep -c Z"
     done = daemon.client(
         client, "run", "--rm", "--init", "busybox", "sh", "-c", script, check=False
     )
