@@ -60,6 +60,10 @@ class Loop:
         self._timers.append(timer)
         return timer
 
+    def close(self) -> None:
+        """Hear of nothing any more. A second call does nothing."""
+        self._epoll.close()
+
     def step(self) -> None:
         """Wait for something to happen and make the calls for it."""
         timeout = -1.0

@@ -83,8 +83,9 @@ def _rehearse() -> None:
     os.write(writes, b"x")
     loop.later(0, _nothing)
     loop.step()
-    streams.end(_nothing, _nothing)
     os.close(writes)
+    streams.end(_nothing, _nothing)
+    loop.close()
 
 
 def _nothing() -> None:
