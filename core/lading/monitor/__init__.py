@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lading.monitor.client import ExecStarted, Monitor, Spawner
+    from lading.monitor.client import ExecStarted, Monitor
     from lading.monitor.exit import read_exit
     from lading.monitor.launch import (
         DETACH_KEYS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         State,
     )
     from lading.monitor.logs import Follower, LogLine, read_logs
+    from lading.monitor.spawner import Spawner
     from lading.monitor.task import Task
 
 __all__ = [
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "client": ("ExecStarted", "Monitor", "Spawner"),
+    "client": ("ExecStarted", "Monitor"),
     "exit": ("read_exit",),
     "launch": (
         "DETACH_KEYS",
@@ -67,6 +68,7 @@ _HOMES = {
         "State",
     ),
     "logs": ("Follower", "LogLine", "read_logs"),
+    "spawner": ("Spawner",),
     "task": ("Task",),
 }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import struct
-import subprocess
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import Conflict, NotFound, Unavailable, from_wire
-from lading.monitor import dispatch, interpreter, wire
+from lading.monitor import dispatch, wire
 from lading.monitor.exit import read_exit
 from lading.monitor.launch import (
     AttachSpec,
     Exit,
-    IsolationSpec,
-    Launch,
     MonitorEvent,
     State,
 )
-from lading.monitor.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -41,120 +36,6 @@ class ExecStarted:
 
     pid: int
     stream: socket.socket | None
-
-
-class Spawner:
-    """The daemon's handle of the process that forks for it. All methods are thread safe."""
-
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
-        self._process = process
-        self._control = control
-        self._lock = threading.Lock()
-        #: Backends and extensions that could not be loaded, by name, with the reason.
-        self.failed: Mapping[str, str] = {}
-
-    @classmethod
-    def launch(
-        cls,
-        *,
-        backends: Sequence[IsolationSpec] = (),
-        extensions: Sequence[IsolationSpec] = (),
-        preload: Sequence[str] = (),
-        exec_root: Path = Path("/"),
-    ) -> Spawner:
-        """Start the spawner and wait until it has everything imported.
-
-        ``backends`` are the isolation backends that monitors may be asked for, ``extensions``
-        those that may wrap their hooks, ``preload`` the modules that tasks will use; whatever
-        cannot be loaded is in :attr:`failed`, the rest works. Raises Unavailable when the process
-        does not come up.
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            process = interpreter.start("lading.monitor.spawner", theirs.fileno())
-        settings = {
-            "backends": [b.to_wire() for b in backends],
-            "extensions": [e.to_wire() for e in extensions],
-            "preload": list(preload),
-            "exec_root": str(exec_root),
-        }
-        spawner = cls(process, ours)
-        ours.send(json.dumps(settings).encode())
-        answer = ours.recv(1 << 16)
-        if not answer:
-            spawner.close()
-            raise Unavailable(f"the spawner ended with status {process.returncode} at its start")
-        spawner.failed = json.loads(answer)["failed"]
-        return spawner
-
-    @property
-    def pid(self) -> int:
-        """The spawner's process id."""
-        return self._process.pid
-
-    def monitor(self, launch: Launch, fds: Mapping[str, int] | None = None) -> Monitor:
-        """Fork a monitor; returns after the backend's ``create`` (and ``start``) succeeded.
-
-        The caller keeps ownership of ``fds``; see :class:`Launch` for their names. Raises what
-        the hook raised (LadingError, OSError); there is no monitor then, but after a failed
-        ``start`` the backend's ``delete`` is still to be called. Raises Unavailable when the
-        spawner is gone.
-        """
-        names = dict(fds or {})
-        connection = self._fork(b"monitor")
-        try:
-            message = {"launch": launch.to_wire(), "fds": list(names)}
-            wire.send(connection, message, list(names.values()))
-            receiver = wire.Receiver(connection)
-            answer, _ = receiver.receive()
-            if "error" in answer:
-                raise from_wire(answer["error"])
-        except BaseException:
-            connection.close()
-            raise
-        return Monitor(launch.run, connection, receiver, _state(answer))
-
-    def task(
-        self,
-        function: str,
-        args: Mapping[str, Any],
-        fds: Sequence[int] = (),
-        *,
-        mount_namespace: bool = True,
-    ) -> Task:
-        """Run ``function`` ("package.module:name") in a process of its own.
-
-        It is called as ``name(args, fds)`` with JSON members and descriptors, which it owns, and
-        returns JSON. It runs in its own session with ``/`` as directory, dies with the daemon,
-        and with ``mount_namespace`` (needs root) its mounts are private. The caller keeps
-        ownership of ``fds``.
-        """
-        connection = self._fork(b"task")
-        try:
-            task = Task(function, connection)
-            request = {"function": function, "args": args, "mount_namespace": mount_namespace}
-            task.begin(request, fds)
-        except BaseException:
-            connection.close()
-            raise
-        return task
-
-    def close(self) -> None:
-        """End the spawner and its tasks; monitors live on. A second call does nothing."""
-        with self._lock:
-            self._control.close()
-        self._process.wait()
-
-    def _fork(self, kind: bytes) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                with self._lock:
-                    socket.send_fds(self._control, [kind], [theirs.fileno()])
-            except OSError as error:
-                ours.close()
-                raise Unavailable(f"ask the spawner for a {kind.decode()}: {error}") from error
-        return ours
 
 
 class _Call:
@@ -213,11 +94,11 @@ class Monitor:
         except BaseException:
             connection.close()
             raise
-        return cls(run, connection, receiver, _state(answer))
+        return cls(run, connection, receiver, state_of(answer))
 
     def state(self) -> State:
         """Ask for the present state."""
-        return _state(self._call("state"))
+        return state_of(self._call("state"))
 
     def start(self) -> None:
         """Let the created container's program run; returns when it does.
@@ -440,7 +321,7 @@ class Monitor:
             call.done.set()
 
 
-def _state(wire_state: Mapping[str, Any]) -> State:
+def state_of(wire_state: Mapping[str, Any]) -> State:
     return State(
         wire_state["container"],
         wire_state["status"],

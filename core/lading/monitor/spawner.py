@@ -1,177 +1,131 @@
-"""The spawner process: small, single-threaded, forks a monitor or a task when told to.
-
-It does no more than fork for a request. The request itself is read by the child, on a socket of
-its own that the daemon made for it, so that nothing which one container does can delay another.
-"""
+"""The daemon's handle of the spawner, the process that forks for it."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import signal
 import socket
-import sys
-from collections.abc import Mapping
-from importlib import import_module
-from types import FrameType
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from lading.backends import Loaded, Origin, assemble
-from lading.errors import to_wire
-from lading.hooks import Context
-from lading.hooks.isolation import Isolation
-from lading.linux.namespaces import unshare_mounts
-from lading.monitor import monitor, process, wire
-from lading.monitor.launch import IsolationSpec
-from lading.monitor.logfile import NoLog
-from lading.monitor.loop import Loop
-from lading.monitor.starter import Starter
-from lading.monitor.streams import Streams
-
-Backends = Mapping[str, Loaded[Isolation]]
+from lading.errors import Unavailable, from_wire
+from lading.monitor import interpreter, wire
+from lading.monitor.client import Monitor, state_of
+from lading.monitor.launch import IsolationSpec, Launch
+from lading.monitor.task import Task
 
 
-#: What must end neither the spawner nor a monitor.
-_MEANINGLESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+class Spawner:
+    """The daemon's handle of the process that forks for it. All methods are thread safe."""
 
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+        self._lock = threading.Lock()
+        #: Backends and extensions that could not be loaded, by name, with the reason.
+        self.failed: Mapping[str, str] = {}
 
-def main(control: int) -> None:
-    """Serve the daemon on the socket ``control`` until it is gone."""
-    # Only the interpreter needed these.
-    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "MALLOC_TOP_PAD_"):
-        os.environ.pop(name, None)
-    os.closerange(3, control)
-    os.closerange(control + 1, os.sysconf("SC_OPEN_MAX"))
-    process.set_name("lading-spawner")
-    sock = socket.socket(fileno=control)
-    os.set_inheritable(control, False)
-    settings = json.loads(sock.recv(1 << 18))
-    failed: dict[str, str] = {}
-    backends = _load(settings, failed)
-    # Children are not waited for here: each answers the daemon itself.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for number in _MEANINGLESS:
-        signal.signal(number, _ignore)
-    _rehearse()
-    sock.send(json.dumps({"failed": failed}).encode())
-    del settings, failed
-    gc.collect()
-    gc.freeze()
-    _serve(sock, backends)
+    @classmethod
+    def launch(
+        cls,
+        *,
+        backends: Sequence[IsolationSpec] = (),
+        extensions: Sequence[IsolationSpec] = (),
+        preload: Sequence[str] = (),
+        exec_root: Path = Path("/"),
+    ) -> Spawner:
+        """Start the spawner and wait until it has everything imported.
 
+        ``backends`` are the isolation backends that monitors may be asked for, ``extensions``
+        those that may wrap their hooks, ``preload`` the modules that tasks will use; whatever
+        cannot be loaded is in :attr:`failed`, the rest works. Raises Unavailable when the process
+        does not come up.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = interpreter.start("lading.monitor.spawner_process", theirs.fileno())
+        settings = {
+            "backends": [b.to_wire() for b in backends],
+            "extensions": [e.to_wire() for e in extensions],
+            "preload": list(preload),
+            "exec_root": str(exec_root),
+        }
+        spawner = cls(process, ours)
+        ours.send(json.dumps(settings).encode())
+        answer = ours.recv(1 << 16)
+        if not answer:
+            spawner.close()
+            raise Unavailable(f"the spawner ended with status {process.returncode} at its start")
+        spawner.failed = json.loads(answer)["failed"]
+        return spawner
 
-def _ignore(signum: int, frame: FrameType | None) -> None:
-    """A handler, not SIG_IGN: that would be inherited through execve by containers."""
+    @property
+    def pid(self) -> int:
+        """The spawner's process id."""
+        return self._process.pid
 
+    def monitor(self, launch: Launch, fds: Mapping[str, int] | None = None) -> Monitor:
+        """Fork a monitor; returns after the backend's ``create`` (and ``start``) succeeded.
 
-def _rehearse() -> None:
-    """Go once through what each monitor begins with.
-
-    The interpreter notes in its objects what it learns while it runs them. What it learns here
-    is shared by all monitors; what it would learn in a monitor becomes that one's own memory.
-    """
-    process.become_subreaper()
-    starter = Starter(lambda sock: wire.send_to_kin(sock, {}, [sock.fileno()]))
-    _, fds = starter.answer()
-    starter.close()
-    os.close(fds[0])
-    loop = Loop()
-    streams = Streams(loop, NoLog(), terminal=False, input_once=False, detached=_nothing)
-    reads, writes = os.pipe()
-    streams.open(-1, reads, -1)
-    os.write(writes, b"x")
-    loop.later(0, _nothing)
-    loop.step()
-    os.close(writes)
-    streams.end(_nothing, _nothing)
-    loop.close()
-
-
-def _nothing() -> None:
-    """What a rehearsal leads to."""
-
-
-def _load(settings: Mapping[str, Any], failed: dict[str, str]) -> Backends:
-    extensions = []
-    for spec in map(IsolationSpec.from_wire, settings["extensions"]):
-        if (extension := _assemble(spec, (), failed)) is not None:
-            extensions.append(extension.hook)
-    backends = {}
-    for spec in map(IsolationSpec.from_wire, settings["backends"]):
-        if (backend := _assemble(spec, extensions, failed)) is not None:
-            backends[spec.name] = backend
-    for module in settings["preload"]:
+        The caller keeps ownership of ``fds``; see :class:`Launch` for their names. Raises what
+        the hook raised (LadingError, OSError); there is no monitor then, but after a failed
+        ``start`` the backend's ``delete`` is still to be called. Raises Unavailable when the
+        spawner is gone.
+        """
+        names = dict(fds or {})
+        connection = self._fork(b"monitor")
         try:
-            import_module(module)
-        except Exception as error:
-            failed[module] = f"{type(error).__name__}: {error}"
-    return backends
+            message = {"launch": launch.to_wire(), "fds": list(names)}
+            wire.send(connection, message, list(names.values()))
+            receiver = wire.Receiver(connection)
+            answer, _ = receiver.receive()
+            if "error" in answer:
+                raise from_wire(answer["error"])
+        except BaseException:
+            connection.close()
+            raise
+        return Monitor(launch.run, connection, receiver, state_of(answer))
 
+    def task(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        fds: Sequence[int] = (),
+        *,
+        mount_namespace: bool = True,
+    ) -> Task:
+        """Run ``function`` ("package.module:name") in a process of its own.
 
-def _assemble(spec: IsolationSpec, wrappers: Any, failed: dict[str, str]) -> Loaded[Any] | None:
-    origin = Origin(spec.role, spec.name, spec.target, spec.distribution)
-    try:
-        context = Context(spec.name, spec.data, spec.run, spec.options)
-        return assemble(origin, context, wrappers, probe=False)
-    except Exception as error:
-        failed[spec.name] = f"{type(error).__name__}: {error}"
-        return None
-
-
-def _serve(control: socket.socket, backends: Backends) -> None:
-    parent = os.getpid()
-    while True:
-        kind, fds = wire.receive(control, 16)
-        if not kind:
-            return
-        connection = socket.socket(fileno=fds[0])
+        It is called as ``name(args, fds)`` with JSON members and descriptors, which it owns, and
+        returns JSON. It runs in its own session with ``/`` as directory, dies with the daemon,
+        and with ``mount_namespace`` (needs root) its mounts are private. The caller keeps
+        ownership of ``fds``.
+        """
+        connection = self._fork(b"task")
         try:
-            pid = os.fork()
-        except OSError as error:
-            wire.send(connection, {"error": to_wire(error), "trace": ""})
-            pid = -1
-        if pid == 0:
-            _child(kind, control, connection, backends, parent)
-        connection.close()
+            task = Task(function, connection)
+            request = {"function": function, "args": args, "mount_namespace": mount_namespace}
+            task.begin(request, fds)
+        except BaseException:
+            connection.close()
+            raise
+        return task
 
+    def close(self) -> None:
+        """End the spawner and its tasks; monitors live on. A second call does nothing."""
+        with self._lock:
+            self._control.close()
+        self._process.wait()
 
-def _child(
-    kind: bytes, control: socket.socket, connection: socket.socket, backends: Backends, parent: int
-) -> None:
-    """What a forked process does, until it ends: it never returns into the spawner's loop."""
-    status = 1
-    try:
-        control.close()
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if kind == b"monitor":
-            monitor.run(connection, backends)
-        else:
-            _run_task(connection, parent)
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
-
-
-def _run_task(connection: socket.socket, parent: int) -> None:
-    process.die_with_parent(parent)
-    process.set_name("lading-task")
-    for number in _MEANINGLESS:
-        # Python's own choice for the last two: they arrive as OSError then.
-        ours = number in (signal.SIGPIPE, signal.SIGXFSZ)
-        signal.signal(number, signal.SIG_IGN if ours else signal.SIG_DFL)
-    wire.send(connection, {"pid": os.getpid()})
-    request, fds = wire.Receiver(connection).receive()
-    try:
-        if request["mount_namespace"]:
-            unshare_mounts()
-        module, _, name = request["function"].partition(":")
-        result = getattr(import_module(module), name)(request["args"], fds)
-        wire.send(connection, {"result": result})
-    except BaseException as error:
-        import traceback  # only a failed task needs it
-
-        wire.send(connection, {"error": to_wire(error), "trace": traceback.format_exc()})
+    def _fork(self, kind: bytes) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                with self._lock:
+                    socket.send_fds(self._control, [kind], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise Unavailable(f"ask the spawner for a {kind.decode()}: {error}") from error
+        return ours
