@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -41,7 +43,7 @@ def test_ten_containers_outlive_a_killed_daemon(scratch_daemon: Daemon, client: 
 
 def test_attach_works_again_after_a_restart(scratch_daemon: Daemon, client: str) -> None:
     daemon = scratch_daemon
-    daemon.client(client, "run", "-di", "--name", "cat", "busybox", "cat")
+    daemon.client(client, "run", "-di", "--name", "cat", "busybox", "head", "-n1")
     daemon.stop()
     daemon.start()
     assert daemon.client(client, "attach", "cat", input=b"hello\n").stdout == b"hello\n"
@@ -89,9 +91,6 @@ def test_policy_always_comes_back_after_stop_of_everything(scratch_daemon: Daemo
     )
     pid = json.loads(daemon.client("lading", "inspect", "a").stdout)[0]["State"]["Pid"]
     daemon.kill()
-    import os
-    import signal
-
     os.kill(pid, signal.SIGKILL)
     daemon.start()
     give_up = time.monotonic() + 10

@@ -24,6 +24,7 @@ from types import TracebackType
 
 BUSYBOX = "/bin/busybox"
 START_SECONDS = 30.0
+GRACE_SECONDS = 10.0
 
 
 class Daemon:
@@ -35,6 +36,7 @@ class Daemon:
         self.root = root or Path(tempfile.mkdtemp(prefix="lading-"))
         self.root.chmod(0o711)
         self.bridge = f"ldt{secrets.token_hex(3)}"
+        self.cgroup_parent = f"/{self.bridge}"
         self.socket = self.root / "s"
         self.flags = flags
         self.environment = environment or {}
@@ -53,6 +55,7 @@ class Daemon:
             f"--exec-root={self.root / 'run'}",
             f"--pidfile={self.root / 'pid'}",
             f"--bridge={self.bridge}",
+            f"--cgroup-parent={self.cgroup_parent}",
             f"--host={self.host}",
             *self.flags,
         ]
@@ -142,15 +145,34 @@ class Daemon:
         self.client("lading", "network", "prune", "-f")
 
     def close(self) -> None:
-        """Remove everything that the daemon made, and its directories."""
+        """End it, and remove its directories; fails if it has left anything else behind."""
+        left: list[str] = []
         try:
             if self.process is not None:
                 self.remove_all()
                 self.stop()
+                left = self.left_behind()
         finally:
             self.kill()
             unmount_below(self.root)
             shutil.rmtree(self.root, ignore_errors=True)
+        if left:
+            raise AssertionError("left behind:\n" + "\n".join(left))
+
+    def left_behind(self) -> list[str]:
+        """Mounts and control groups of this daemon that are there, after a moment's grace."""
+        give_up = time.monotonic() + GRACE_SECONDS
+        while True:
+            left = [f"mount: {point}" for point in mounts_below(self.root)]
+            left += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(self._groups)]
+            left += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(f"*/{self._groups}")]
+            if not left or time.monotonic() > give_up:
+                return left
+            time.sleep(0.05)
+
+    @property
+    def _groups(self) -> str:
+        return self.cgroup_parent.strip("/")
 
     def __enter__(self) -> Daemon:
         self.start()
@@ -172,11 +194,16 @@ def find_client(program: str) -> str:
     return program
 
 
-def unmount_below(root: Path) -> None:
-    """Detach every mount under ``root``, deepest first."""
+def mounts_below(root: Path) -> list[str]:
+    """The mount points under ``root``, deepest first."""
     with open("/proc/self/mountinfo", "rb") as table:
         points = [os.fsdecode(line.split()[4].decode("unicode_escape").encode()) for line in table]
-    for point in sorted((p for p in points if p.startswith(f"{root}/")), reverse=True):
+    return sorted((p for p in points if p.startswith(f"{root}/")), reverse=True)
+
+
+def unmount_below(root: Path) -> None:
+    """Detach every mount under ``root``."""
+    for point in mounts_below(root):
         subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -207,49 +234,22 @@ def _add(
     tar.addfile(entry, io.BytesIO(content))
 
 
-class Traces:
-    """What a daemon could leave on a host, so that before and after can be compared."""
-
-    def __init__(self, mounts: set[str], interfaces: set[str], cgroups: set[str], tables: set[str]):
-        self.mounts, self.interfaces, self.cgroups, self.tables = (
-            mounts,
-            interfaces,
-            cgroups,
-            tables,
-        )
-
-    @classmethod
-    def read(cls) -> Traces:
-        """Look at the host now; processes are seen through their cgroups."""
-        with open("/proc/self/mountinfo") as table:
-            mounts = {line.split()[4] for line in table}
-        interfaces = {name for _, name in socket.if_nameindex()}
-        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, check=False)
-        return cls(mounts, interfaces, set(_cgroups()), set(tables.stdout.decode().splitlines()))
-
-    def left_since(self, before: Traces) -> list[str]:
-        """What is here now and was not before, a line each."""
-        rows = []
-        for what in ("mounts", "interfaces", "cgroups", "tables"):
-            rows += [f"{what}: {x}" for x in sorted(getattr(self, what) - getattr(before, what))]
-        return rows
-
-
-def _cgroups() -> Iterator[str]:
-    for top, folders, _ in os.walk("/sys/fs/cgroup"):
-        if "lading" in top:
-            yield top
-        if top.count("/") > 6:
-            folders.clear()
+def network_traces() -> set[str]:
+    """Interfaces and firewall tables of this network namespace."""
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, check=False)
+    return {name for _, name in socket.if_nameindex()} | set(tables.stdout.decode().splitlines())
 
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Fail unless the body leaves mounts, interfaces, cgroups and firewall tables as they were."""
-    before = Traces.read()
+    """Fail if the body leaves interfaces or firewall tables; other traces a daemon checks itself.
+
+    For a network namespace in which nobody else is at work.
+    """
+    before = network_traces()
     yield
-    give_up = time.monotonic() + 10
-    while (rows := Traces.read().left_since(before)) and time.monotonic() < give_up:
+    give_up = time.monotonic() + GRACE_SECONDS
+    while (rows := sorted(network_traces() - before)) and time.monotonic() < give_up:
         time.sleep(0.1)
     if rows:
         raise AssertionError("left behind:\n" + "\n".join(rows))
