@@ -138,7 +138,8 @@ def test_read_only_root(daemon: Daemon, client: str) -> None:
 
 
 def test_terminal(daemon: Daemon, client: str) -> None:
-    command = f"{client_path(client)} -H {daemon.host} run --rm -it busybox sh -c 'sleep 0.5; tty; stty size'"
+    script = "sleep 0.5; tty; stty size"
+    command = f"{client_path(client)} -H {daemon.host} run --rm -it busybox sh -c '{script}'"
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],
         capture_output=True,
