@@ -74,10 +74,16 @@ class SnapshotTable:
         self._opened = True
 
     def _load(self, directory: Path) -> None:
-        meta = json.loads((directory / META).read_bytes())
-        snapshot = Snapshot(meta["key"], meta["parent"], Kind(meta["kind"]), meta["labels"])
-        self._rows[snapshot.key] = Row(snapshot, directory)
         self._last = max(self._last, int(directory.name))
+        try:
+            meta = json.loads((directory / META).read_bytes())
+            snapshot = Snapshot(meta["key"], meta["parent"], Kind(meta["kind"]), meta["labels"])
+        except (OSError, ValueError, KeyError) as error:
+            # The power went before an active snapshot's table row was on disk.
+            log.warning("snapshot %s has no readable %s, it goes: %s", directory, META, error)
+            self._disposal.take(directory)
+            return
+        self._rows[snapshot.key] = Row(snapshot, directory)
 
     def add(
         self,
