@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import Invalid
+from lading.linux import capabilities as linux_capabilities
 from lading.model.docker import HostConfig
 
 #: Docker's default set.
@@ -162,7 +163,12 @@ def capabilities(host: HostConfig, *, privileged: bool | None = None) -> list[st
 
 
 def oci_capabilities(names: Sequence[str], *, uid: int) -> dict[str, list[str]]:
-    """OCI ``process.capabilities``; as execve(2) would leave them for this user."""
+    """OCI ``process.capabilities``; as execve(2) would leave them for this user.
+
+    Those that the daemon itself lacks are left out: no runtime could give them.
+    """
+    lacking = linux_capabilities.lacking()
+    names = [name for name in names if name not in lacking]
     if uid == 0:
         return {"bounding": [*names], "effective": [*names], "permitted": [*names]}
     return {"bounding": [*names], "effective": [], "permitted": []}

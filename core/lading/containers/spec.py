@@ -20,7 +20,8 @@ from lading.model.docker import HostConfig, Ulimit
 
 Json = dict[str, Any]
 
-VERSION = "1.2.0"
+#: Nothing in the document needs a later one, and runtimes refuse versions that they do not know.
+VERSION = "1.0.2"
 
 #: Asks the isolation backend for an init of its own that reaps (``--init``).
 INIT_ANNOTATION = "org.lading.init"

@@ -47,6 +47,12 @@ def held() -> int:
     return 0
 
 
+@cache
+def lacking() -> frozenset[str]:
+    """Those of the kernel's that this process could not give to anybody."""
+    return frozenset(names((1 << (last() + 1)) - 1 & ~held()))
+
+
 def last() -> int:
     """The number of the kernel's last capability."""
     try:

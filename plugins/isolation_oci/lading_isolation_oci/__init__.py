@@ -11,7 +11,6 @@ State under ``Container.state``::
     runtime/       the binary's own --root
     pid            of the init, decimal
     log.json       the binary's --log, of the last call
-    console        socket for the pseudo-terminal's master, while a call lasts
 
 ``create`` mounts the root in a mount namespace of a short-lived child, which then becomes the
 runtime binary: the host's mount table never sees it. The monitor is a child subreaper, so the

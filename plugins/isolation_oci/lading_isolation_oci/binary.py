@@ -9,9 +9,11 @@ import array
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EACCES, ENOENT
@@ -20,6 +22,8 @@ from pathlib import Path
 from lading.errors import Conflict, LadingError, NotFound, StartFailed
 from lading.hooks.isolation import Container, Stdio
 
+#: What the core says as well.
+_STARTING = "unable to start container process: "
 #: Seconds after which a call of the binary counts as hung.
 DEADLINE = 60.0
 
@@ -70,7 +74,7 @@ class Binary:
         own streams are ``/dev/null``, since the process gets its own; without, it gets
         ``stdio``'s, and so do its messages, which is why they are read from the log.
         """
-        console = _Console(container) if stdio.terminal else None
+        console = _Console() if stdio.terminal else None
         extra = [f"--console-socket={console.path}"] if console else []
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         streams = (null, null, null) if console else (stdio.stdin, stdio.stdout, stdio.stderr)
@@ -117,9 +121,10 @@ def _duplicate_high(descriptor: int) -> int:
 class _Console:
     """The listening socket on which the binary hands over the terminal's master."""
 
-    def __init__(self, container: Container) -> None:
-        self.path = container.state / "console"
-        self.path.unlink(missing_ok=True)
+    def __init__(self) -> None:
+        # A socket's path has 108 bytes at most, which the state directory may use up by itself.
+        self.folder = Path(tempfile.mkdtemp(prefix="console-"))
+        self.path = self.folder / "s"
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(self.path))
         self.listener.listen(1)
@@ -138,7 +143,7 @@ class _Console:
 
     def close(self) -> None:
         self.listener.close()
-        self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def read_pid(path: Path) -> int:
@@ -150,6 +155,8 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
     """What a failed call becomes: the last error of the log, or else of standard error."""
     message = _last_message(container.state / "log.json") or stderr.decode(errors="replace").strip()
     message = message or f"{command} of container {container.id} failed without a message"
+    for prefix in (f"runc {command} failed: ", f"{command} failed: ", _STARTING):
+        message = message.removeprefix(prefix)
     # The runtimes have no error numbers: their texts are all that tells one kind from another.
     if re.search(r"container.*does not exist|container not running", message):
         return NotFound(f"{command}: {message}")
