@@ -21,24 +21,16 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lading.errors import Invalid, Unavailable
+from lading.http._connection import Connection, Readable, Upload
 from lading.http.stream import CHUNK, PlainStream, Stream
 
 if TYPE_CHECKING:
     import ssl
 
-LINE_LIMIT = 64 * 1024
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:")
-
-
-class Readable(Protocol):
-    """A file that is sent as a body."""
-
-    def read(self, size: int, /) -> bytes:
-        """Some bytes; none at the end."""
-        ...
 
 
 RequestBody = bytes | Readable | Iterable[bytes] | None
@@ -68,7 +60,7 @@ class Client:
         self._tls = tls or (_default_context() if scheme == "https" else None)
         self._headers = dict(headers or {})
         self._timeout = timeout
-        self._idle: list[_Connection] = []
+        self._idle: list[Connection] = []
 
     def request(
         self,
@@ -139,13 +131,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _kept(self) -> _Connection | None:
+    def _kept(self) -> Connection | None:
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         try:
             if self._unix:
                 plain = socket.socket(socket.AF_UNIX)
@@ -154,7 +146,7 @@ class Client:
             else:
                 plain = socket.create_connection(self._address, self._timeout)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return _Connection(self._wrapped(plain))
+            return Connection(self._wrapped(plain))
         except OSError as error:
             raise Unavailable(f'connect to "{self.host}": {_reason(error)}') from error
 
@@ -199,7 +191,7 @@ class Client:
 
     def _exchange(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         head: bytes,
         body: RequestBody,
@@ -210,7 +202,7 @@ class Client:
         if body is None or isinstance(body, bytes):
             connection.stream.sendall(head + (body or b""))
         else:
-            upload = _Upload(connection.stream, head, body)
+            upload = Upload(connection.stream, head, body)
         try:
             status, headers = connection.read_head()
         except OSError:
@@ -229,12 +221,12 @@ class Response:
 
     def __init__(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         status: tuple[int, str],
         headers: dict[str, str],
-        pool: list[_Connection] | None,
-        upload: _Upload | None = None,
+        pool: list[Connection] | None,
+        upload: Upload | None = None,
     ) -> None:
         self.status, self.reason = status
         self.headers = headers
@@ -346,7 +338,7 @@ class Response:
 class Upgraded:
     """The raw connection after :meth:`Client.upgrade`, with what the server sent at first."""
 
-    def __init__(self, connection: _Connection, response: Response) -> None:
+    def __init__(self, connection: Connection, response: Response) -> None:
         self.status = response.status
         self.headers = response.headers
         self.response = response
@@ -398,62 +390,6 @@ class Upgraded:
         self.close()
 
 
-class _Connection:
-    """A stream with a buffer for what was read beyond the line or chunk at hand."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.buffer = b""
-
-    def read1(self, size: int) -> bytes:
-        if not self.buffer:
-            return self.stream.recv(size)
-        data, self.buffer = self.buffer[:size], self.buffer[size:]
-        return data
-
-    def line(self) -> bytes:
-        while b"\n" not in self.buffer:
-            if len(self.buffer) > LINE_LIMIT:
-                raise ConnectionError("a header line is too long")
-            data = self.stream.recv(CHUNK)
-            if not data:
-                raise ConnectionResetError("the connection ended too early")
-            self.buffer += data
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return line.rstrip(b"\r")
-
-    def read_head(self) -> tuple[tuple[int, str], dict[str, str]]:
-        """Status and headers, after any interim response but 101."""
-        while True:
-            parts = self.line().decode("latin-1").split(" ", 2)
-            if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
-                raise ConnectionError("the answer is not HTTP/1.1")
-            headers = self.read_headers()
-            status = int(parts[1])
-            if status == 101 or status >= 200:
-                return (status, parts[2] if len(parts) > 2 else ""), headers
-
-    def read_headers(self) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        while line := self.line():
-            name, _, value = line.decode("latin-1").partition(":")
-            name = name.strip().lower()
-            headers[name] = (
-                f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
-            )
-        return headers
-
-    def chunk_size(self) -> int:
-        try:
-            return int(self.line().partition(b";")[0], 16)
-        except ValueError as error:
-            raise ConnectionError("a chunk has no length") from error
-
-    def expect_line_end(self) -> None:
-        if self.line():
-            raise ConnectionError("a chunk is longer than it says")
-
-
 def quote(text: str, safe: frozenset[int] = _SAFE) -> str:
     """Text as it may stand in a path; other characters become ``%XX`` of their UTF-8."""
     return "".join(chr(c) if c in safe else f"%{c:02X}" for c in text.encode())
@@ -477,42 +413,6 @@ def _text(value: object) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, separators=(",", ":"))
     return str(value)
-
-
-class _Upload:
-    """Sends a body in a thread of its own: the server may answer at length before it is over."""
-
-    def __init__(self, stream: Stream, head: bytes, body: Readable | Iterable[bytes]) -> None:
-        import threading  # late: most requests have no body to stream
-
-        self.complete = False
-        self._error: BaseException | None = None
-        self._stream = stream
-        stream.sendall(head)
-        threading.Thread(target=self._run, args=(body,), daemon=True).start()
-
-    def check(self) -> None:
-        """Raise what stopped the caller's body, if something did."""
-        if self._error is not None:
-            raise self._error
-
-    def _run(self, body: Readable | Iterable[bytes]) -> None:
-        try:
-            for piece in _pieces(body):
-                if piece:
-                    self._stream.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-            self._stream.sendall(b"0\r\n\r\n")
-            self.complete = True
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has had enough; its answer says why
-        except BaseException as error:
-            self._error = error
-            self._stream.shutdown()
-
-
-def _pieces(body: Readable | Iterable[bytes]) -> Iterator[bytes]:
-    read = getattr(body, "read", None)
-    return iter(lambda: read(CHUNK), b"") if read else iter(body)  # type: ignore[arg-type]
 
 
 def _address(authority: str, default: int) -> tuple[str, int]:
