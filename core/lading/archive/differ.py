@@ -122,6 +122,9 @@ def in_layer(layer: bytes, form: Whiteouts, lower: bytes) -> Iterator[Difference
     from modified ("" when there is none)."""
     for path, status in walk(layer):
         above, _, name = path.rpartition(b"/")
+        if form is Whiteouts.AUFS and path.startswith(b".wh..wh."):
+            # AUFS's own directories, and what it keeps in them.
+            continue
         if form is Whiteouts.AUFS and name.startswith(PREFIX):
             if not name.startswith(b".wh..wh."):
                 victim = (above + b"/" if above else b"") + name[len(PREFIX) :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,12 @@ def base_tree(top: Path) -> None:
         os.utime(put(top / name, name), (OLD, OLD))
     os.link(top / "kept", top / "kept-too")
     (top / "link").symlink_to("kept")
+
+
+def guarded_tree(top: Path) -> None:
+    """The same, with a root directory that has a mode of its own."""
+    base_tree(top)
+    top.chmod(0o711)
 
 
 def change_tree(top: Path) -> None:
@@ -82,7 +89,7 @@ class Layers(KitBase):
         """layer-directory: the core unpacks layers straight into it, then gives the parent."""
         case.can("layer-directory")
         layers = cast(LayerDirectories, case.backend)
-        case.commit("base", "", base_tree)
+        case.commit("base", "", guarded_tree)
         case.commit("above", "base", change_tree)
         backend = case.backend
         lower = backend.view(key="lower", parent="base", labels={})
@@ -99,6 +106,8 @@ class Layers(KitBase):
         layers.rebase(key="copy", parent="base")
         backend.commit(key="copy", name="c-copy")
         case.expect(case.tree("above"), case.tree("c-copy"))
+        with case.seen("c-copy") as top:
+            case.expect(0o711, stat.S_IMODE(top.stat().st_mode))
 
     def test_rebase_refuses_a_second_parent(self, case: Case) -> None:
         """rebase: Conflict (it has a parent already)."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 from lading.errors import NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.filesystem import Kind, LayerDirectory, Snapshot, Usage, Whiteouts
+from lading.linux import syscalls
 from lading.snapshots import Row, SnapshotTable, tree_usage
 
 #: Filesystems that cannot hold an upper directory (overlayfs.rst, "Upper and lower").
@@ -74,10 +75,7 @@ class Overlay:
                 for name in ("fs", "work"):
                     (directory / name).mkdir(mode=0o755)
             if base is not None:
-                # The root directory's own mode and owner are the upper one's.
-                status = (base / "fs").stat()
-                os.chown(directory / "fs", status.st_uid, status.st_gid)
-                (directory / "fs").chmod(status.st_mode & 0o7777)
+                _take_root(base / "fs", directory / "fs")
 
         self.table.add(key, parent, Kind.ACTIVE, labels, build)
         return self._recipe(self.table.get(key))
@@ -141,7 +139,9 @@ class Overlay:
     @hookimpl
     def rebase(self, key: str, parent: str) -> None:
         """Only the table changes: layers do not know what they lie on."""
+        row = self.table.get(key)
         self.table.reparent(key, parent)
+        _take_root(self.table.get(parent).directory / "fs", row.directory / "fs")
 
     def _recipe(self, row: Row) -> Sequence[Mount]:
         lowers = [str(below.directory / "fs") for below in self.table.ancestors(row.snapshot.key)]
@@ -163,6 +163,15 @@ class Overlay:
         return [Mount("overlay", "overlay", tuple(options))]
 
 
+def _take_root(parent: Path, top: Path) -> None:
+    """Give a layer's root the parent's mode and owner, unless the layer has set its own: what a
+    stack shows of its root directory are the uppermost one's."""
+    own, status = top.stat(), parent.stat()
+    if (own.st_mode & 0o7777, own.st_uid, own.st_gid) == (0o755, 0, 0):
+        os.chown(top, status.st_uid, status.st_gid)
+        top.chmod(status.st_mode & 0o7777)
+
+
 def _elsewhere(directory: Path, place: Path, key: str) -> None:
     """Put the writable layer under a directory of the user's choice."""
     target = place / f"lading-{key}"
@@ -175,10 +184,8 @@ def _elsewhere(directory: Path, place: Path, key: str) -> None:
 
 
 def _filesystem_type(path: Path) -> int:
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(256)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(os.fsencode(path), buffer) != 0:
-        raise OSError(ctypes.get_errno(), "statfs", str(path))
-    return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.filesystem_type(descriptor) & 0xFFFFFFFF
+    finally:
+        os.close(descriptor)
