@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from lading.config import load
+from lading.config import Settings, load
 from lading.errors import Invalid
 
 
@@ -52,3 +53,9 @@ def test_mistakes_name_file_and_key(layers: dict[str, Path], text: str, said: st
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         load({}, tmp_path / "none.toml")
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    keys = [field.encode_name for field in msgspec.structs.fields(Settings)]
+    assert [key for key in keys if f"`{key}`" not in text] == []
