@@ -58,7 +58,10 @@ class Pending:
 
 
 class NameServer:
-    """Listens on any number of addresses; ``upstream`` tells the host's servers of now."""
+    """Listens on any number of addresses, and asks others, on ``port``.
+
+    ``upstream`` tells the host's servers of now.
+    """
 
     def __init__(
         self, names: Names, upstream: Callable[[], Sequence[str]], port: int = PORT
@@ -230,10 +233,10 @@ class NameServer:
         query = number + pending.query[2:]
         try:
             if pending.datagram:
-                asked.connect((server, PORT))
+                asked.connect((server, self._port))
                 asked.send(query)
             else:
-                asked.connect_ex((server, PORT))
+                asked.connect_ex((server, self._port))
         except OSError:
             asked.close()
             raise
