@@ -136,6 +136,27 @@ def decode_index(data: bytes) -> Index:
         raise Invalid(f"image index: {error}") from error
 
 
+def docker_manifest(config: bytes, layers: list[Descriptor]) -> bytes:
+    """An image's manifest in Docker's schema 2, formatted as Docker does.
+
+    The same image thus has the same digest, whoever writes its manifest.
+    """
+    kinds = {LAYER: DOCKER_LAYER, LAYER_GZIP: DOCKER_LAYER_GZIP}
+    rows = [
+        {"mediaType": kinds.get(la.media_type, la.media_type), "size": la.size, "digest": la.digest}
+        for la in layers
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": {
+            "mediaType": DOCKER_CONFIG, "size": len(config), "digest": digest_of(config),
+        },
+        "layers": rows,
+    }  # fmt: skip
+    return msgspec.json.format(msgspec.json.encode(document), indent=3)
+
+
 def digest_of(data: bytes) -> str:
     """``sha256:<hex>`` of some bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -76,6 +76,10 @@ class Blobs:
         """
         return BlobWriter(self, self._ingest / (name or f"t-{uuid4().hex}"), expected)
 
+    def unfinished(self, name: str) -> bool:
+        """Whether a writer of that name has left something to take up."""
+        return (self._ingest / name).exists()
+
     def remove(self, digest: str) -> None:
         """Remove it; what is gone already is fine."""
         self.path(digest).unlink(missing_ok=True)
