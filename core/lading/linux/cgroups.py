@@ -90,13 +90,15 @@ class Cgroup:
         self.directories = dict(directories)
         legacy = any(k and not k.startswith("name=") for k in self.directories)
         self.unified = UNIFIED in self.directories and not legacy
+        #: Each directory once, under one of its keys: controllers may share a hierarchy.
+        self._each = {directory: key for key, directory in self.directories.items()}
 
     @classmethod
     def at(cls, path: str, where: Hierarchies | None = None) -> Cgroup:
         """The group of that name (``/lading/<id>``) in every hierarchy, made or not."""
         name = path.strip("/")
-        if ".." in name.split("/"):
-            raise OSError(errno.EINVAL, "a cgroup path must not contain ..", path)
+        if not name or ".." in name.split("/"):
+            raise OSError(errno.EINVAL, "a cgroup path must name a group below the root", path)
         chosen = where or hierarchies()
         # Moving a process into a version 2 group waits for an RCU grace period, some 10 ms. On a
         # hybrid host that hierarchy has no controllers, so it would be for nothing.
@@ -127,20 +129,25 @@ class Cgroup:
                     directories[key] = f"{where.mounts[key]}/{inside.strip('/')}".rstrip("/")
         return cls(directories)
 
-    def create(self) -> None:
-        """Make the directories; on version 2 hand the controllers down to them."""
-        for key, directory in self.directories.items():
-            top = hierarchies().mounts.get(key, os.path.dirname(directory))
-            self._create_one(key, directory, top)
+    def create(self) -> bool:
+        """Make the directories; on version 2 hand the controllers down to them.
 
-    def _create_one(self, key: str, directory: str, top: str) -> None:
+        Returns whether all of them are new.
+        """
+        new = True
+        for directory, key in self._each.items():
+            top = hierarchies().mounts.get(key, os.path.dirname(directory))
+            new &= self._create_one(key, directory, top)
+        return new
+
+    def _create_one(self, key: str, directory: str, top: str) -> bool:
         for _ in range(100):
             try:
                 # Mostly the parent is there already.
                 os.mkdir(directory, 0o755)
                 break
             except FileExistsError:
-                return
+                return False
             except FileNotFoundError:
                 parent = os.path.dirname(directory)
                 if parent == directory or not parent.startswith(top):
@@ -148,10 +155,11 @@ class Cgroup:
                 # It may be removed again by another container's end: hence the loop.
                 self._create_one(key, parent, top)
                 _mark_as_made(parent)
-        if key == "cpuset":
+        if self.directories.get("cpuset") == directory or key == "cpuset":
             _inherit_cpuset(directory)
         elif key == UNIFIED and self.unified:
             _delegate(os.path.dirname(directory))
+        return True
 
     def join(self) -> None:
         """Move the calling, single-threaded process here.
@@ -159,13 +167,13 @@ class Cgroup:
         On version 1 a thread moves itself by ``tasks``: unlike ``cgroup.procs`` that takes no lock
         which waits for an RCU grace period, which saves milliseconds.
         """
-        for key, directory in self.directories.items():
+        for directory, key in self._each.items():
             name = "cgroup.procs" if key == UNIFIED else "tasks"
             write(f"{directory}/{name}", "0")
 
     def add(self, pid: int) -> None:
         """Move a process here, with all its threads."""
-        for directory in self.directories.values():
+        for directory in self._each:
             write(f"{directory}/cgroup.procs", str(pid))
 
     def processes(self) -> list[int]:
@@ -210,7 +218,7 @@ class Cgroup:
         An empty parent that was made for it goes as well, so nothing stays on the host.
         """
         give_up = time.monotonic() + REMOVE_SECONDS
-        for directory in self.directories.values():
+        for directory in self._each:
             while not _remove_tree(directory):
                 if time.monotonic() > give_up:
                     raise OSError(errno.EBUSY, "the cgroup has processes left", directory)

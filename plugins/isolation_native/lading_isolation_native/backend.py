@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal as signals
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from lading.errors import Conflict, Invalid, NotFound
+from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stats, Stdio
 from lading.linux import capabilities, cgroups
@@ -15,6 +17,9 @@ from lading_isolation_native import create, execute, lifecycle_hooks, seccomp
 from lading_isolation_native.channel import Channel
 from lading_isolation_native.config import Config
 from lading_isolation_native.state import State
+
+#: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
+_OLDEST_KERNEL = (5, 12)
 
 
 class Native:
@@ -41,21 +46,19 @@ class Native:
                 reason="no cgroup hierarchy is mounted",
                 remedy="mount cgroup2 on /sys/fs/cgroup",
             )
-        missing = [
-            n for n in capabilities.names((1 << capabilities.last() + 1) - 1)
-            if n not in capabilities.names(capabilities.held())
-        ]  # fmt: skip
-        warnings = [f"the daemon lacks {', '.join(missing)}; containers cannot have it"] * bool(
-            missing
-        )
+        release = os.uname().release
+        if tuple(map(int, re.findall(r"\d+", release)[:2])) < _OLDEST_KERNEL:
+            return Probe(
+                usable=False,
+                reason=f"kernel {release} lacks mount_setattr(2)",
+                remedy=f"boot kernel {'.'.join(map(str, _OLDEST_KERNEL))} or later",
+            )
         library = seccomp.version()
-        if not library:
-            warnings.append("libseccomp is missing: containers with a seccomp profile are refused")
         return Probe(
             usable=True,
-            version=os.uname().release,
+            version=release,
             details={"cgroups": mode, "libseccomp": library or "missing"},
-            warnings=tuple(warnings),
+            warnings=tuple(_warnings(library)),
         )
 
     @hookimpl
@@ -83,20 +86,18 @@ class Native:
     def signal(self, container: Container, signal: int, everyone: bool) -> None:
         """Signal the init by its pidfd, or all processes of the cgroup."""
         state = State.load(container)
-        if everyone:
-            for pid in state.group.processes():
-                try:
-                    os.kill(pid, signal)
-                except ProcessLookupError:
-                    pass
-        else:
-            descriptor = state.pidfd()
+        descriptor = state.pidfd()
+        try:
+            signals.pidfd_send_signal(descriptor, 0 if everyone else signal)
+        except ProcessLookupError as error:
+            raise NotFound(f'the init of container "{container.id}" has ended') from error
+        finally:
+            os.close(descriptor)
+        for pid in state.group.processes() if everyone else ():
             try:
-                signals.pidfd_send_signal(descriptor, signal)
-            except ProcessLookupError as error:
-                raise NotFound(f'the init of container "{container.id}" has ended') from error
-            finally:
-                os.close(descriptor)
+                os.kill(pid, signal)
+            except ProcessLookupError:
+                pass
         if signal == signals.SIGKILL:
             # A frozen version 1 cgroup would keep the signal waiting.
             self.resume(container=container)
@@ -104,7 +105,9 @@ class Native:
     @hookimpl
     def pause(self, container: Container) -> None:
         """Freeze the cgroup."""
-        State.load(container).group.freeze()
+        state = State.load(container)
+        os.close(state.pidfd())
+        state.group.freeze()
 
     @hookimpl
     def resume(self, container: Container) -> None:
@@ -118,11 +121,15 @@ class Native:
 
     @hookimpl
     def update(self, container: Container, resources: Mapping[str, Any]) -> None:
-        """Write the limits."""
+        """Write the limits, and the device rules when there are some."""
+        group = State.load(container).group
         try:
-            State.load(container).group.apply(resources)
+            group.apply(resources)
+            if rules := resources.get("devices"):
+                group.apply_devices(rules)
         except OSError as error:
-            raise Invalid(f'update container "{container.id}": {error}') from error
+            kind = Unsupported if error.errno == errno.ENOTSUP else Invalid
+            raise kind(f'update container "{container.id}": {error}') from error
 
     @hookimpl
     def processes(self, container: Container) -> Sequence[int]:
@@ -147,9 +154,23 @@ class Native:
         group = state.group
         group.kill()
         group.remove()
-        try:
-            hooks = Config.read(container.bundle).hooks
-        except (OSError, Invalid):
-            hooks = {}
-        lifecycle_hooks.run(hooks, ("poststop",), container, 0, "stopped")
-        (container.state / "native.json").unlink(missing_ok=True)
+        if state.pid:
+            try:
+                hooks = Config.read(container.bundle).hooks
+            except (OSError, Invalid, Unsupported):
+                hooks = {}
+            lifecycle_hooks.run(hooks, ("poststop",), container, 0, "stopped")
+        State.forget(container)
+
+
+def _warnings(library: str) -> Iterator[str]:
+    every = (1 << capabilities.last() + 1) - 1
+    if missing := capabilities.names(every & ~capabilities.held()):
+        yield f"the daemon lacks {', '.join(missing)}; containers cannot have it"
+    if not library:
+        yield "libseccomp is missing: containers with a seccomp profile are refused"
+    found = cgroups.hierarchies()
+    wanted = {"cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer"}
+    absent = wanted - set(found.mounts) if found.mode != "v2" else set()
+    if absent:
+        yield f"no cgroup controller for {', '.join(sorted(absent))} is mounted"

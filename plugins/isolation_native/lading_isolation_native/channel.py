@@ -17,6 +17,7 @@ from lading.errors import LadingError, from_wire, to_wire
 
 Message = Mapping[str, Any]
 LARGEST = 1 << 16
+_LONGEST_TEXT = 8192
 
 
 class Channel:
@@ -31,15 +32,21 @@ class Channel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ours), cls(theirs)
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self.socket.fileno()
+
     def send(self, message: Message, descriptor: int = -1) -> None:
         """Send a message; the descriptor is copied to the other side."""
-        data = json.dumps(message).encode()[:LARGEST]
         rights = array.array("i", [descriptor]).tobytes() if descriptor >= 0 else b""
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
-        self.socket.sendmsg([data], ancillary)
+        self.socket.sendmsg([json.dumps(message).encode()], ancillary)
 
     def receive(self) -> tuple[Message | None, int]:
-        """The next message and its descriptor (or -1); None when the other side is closed."""
+        """The next message and its descriptor (or -1); None when the other side is closed.
+
+        Raises what the other side reports as an error.
+        """
         data, ancillary, _, _ = self.socket.recvmsg(
             LARGEST, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
         )
@@ -47,21 +54,31 @@ class Channel:
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptor = array.array("i", content[:4])[0]
-        return (json.loads(data) if data else None), descriptor
-
-    def expect(self, what: str) -> tuple[Message, int]:
-        """The next message, which must be of that kind; raises what the other side reports."""
-        message, descriptor = self.receive()
-        if message is None:
-            raise LadingError(f"the container's process ended before it was {what}")
+        if not data:
+            return None, descriptor
+        message: Message = json.loads(data)
         if "error" in message:
             raise from_wire(message["error"])
         return message, descriptor
 
-    def fail(self, error: BaseException, code: int = 1) -> NoReturn:
+    def expect(self, what: str) -> tuple[Message, int]:
+        """The next message; LadingError, saying ``what`` was waited for, when there is none."""
+        message, descriptor = self.receive()
+        if message is None:
+            raise LadingError(f"the container's process ended before it was {what}")
+        return message, descriptor
+
+    def ask(self, what: str) -> None:
+        """Have the other side do something, and wait until it has."""
+        self.send({"wants": what})
+        self.expect(what)
+
+    def fail(self, error: BaseException, code: int) -> NoReturn:
         """Report an error and end this process at once."""
         try:
-            self.send({"error": to_wire(error)})
+            wire = to_wire(error)
+            wire["message"] = str(wire["message"])[:_LONGEST_TEXT]
+            self.send({"error": wire})
         finally:
             os._exit(code)
 

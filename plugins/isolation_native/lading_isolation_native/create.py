@@ -1,40 +1,27 @@
-"""``create`` and ``start``: the monitor's side, and the init's up to its last steps."""
+"""``create`` and ``start``: the monitor's side, and the process that helps with some namespaces."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lading.errors import Conflict, StartFailed, from_wire
+from lading.errors import Conflict, LadingError, StartFailed
 from lading.hooks import Mount
 from lading.hooks.isolation import Container, Started, Stdio
-from lading.linux import capabilities, mounts, namespaces, syscalls
-from lading.linux.cgroups import Cgroup
-from lading_isolation_native import lifecycle_hooks, program, reaper, rootfs, seccomp
+from lading.linux import capabilities, mounts, namespaces, procfs, syscalls
+from lading.linux.cgroups import UNIFIED, Cgroup
+from lading_isolation_native import descriptors, init, lifecycle_hooks, reaper, rootfs, seccomp
 from lading_isolation_native.channel import Channel
-from lading_isolation_native.config import Config
-from lading_isolation_native.state import State
+from lading_isolation_native.config import Config, Process
+from lading_isolation_native.init import Plan
+from lading_isolation_native.state import WAITING, State
 
-#: Made by clone; the cgroup namespace follows once the init is in its cgroup.
-_AT_CLONE = ("user", "pid", "mount", "uts", "ipc", "network")
-_JOINED = ("network", "ipc", "uts", "cgroup", "time")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that the init needs to know, found out before the fork."""
-
-    container: Container
-    config: Config
-    rootfs: Sequence[Mount]
-    stdio: Stdio
-    group: Cgroup
-    filter: bytes | None
-    highest_capability: int
+#: Made by clone(2); the cgroup namespace follows once the init is in its cgroup.
+_AT_CLONE = ("pid", "mount", "uts", "ipc", "network")
 
 
 def create(
@@ -42,212 +29,217 @@ def create(
 ) -> tuple[Started, Channel]:
     """Make the container up to the waiting init; the channel is what :func:`start` needs."""
     config = Config.read(container.bundle)
-    profile = config.linux.get("seccomp")
     cgroup = config.linux.get("cgroupsPath") or f"/lading/{container.id}"
     group = Cgroup.at(cgroup)
     plan = Plan(
-        container, config, recipe, stdio, group,
-        seccomp.compiled(profile, filters) if profile else None, capabilities.last(),
-    )  # fmt: skip
-    capabilities.held()
-    resources = config.linux.get("resources") or {}
+        container,
+        config,
+        recipe,
+        stdio,
+        group,
+        seccomp.compiled(config.linux.get("seccomp"), filters),
+        held_capabilities(config),
+        capabilities.last(),
+        reaper.own_texts() if config.reaping_init else None,
+    )
+    # Written first: after a crash it tells what is to be removed.
+    State(cgroup).save(container)
     pid = 0
     ours, theirs = Channel.pair()
     try:
-        group.create()
-        group.apply(resources)
-        if rules := resources.get("devices"):
-            group.apply_devices(rules)
+        _prepare_cgroup(container, group, config.linux.get("resources") or {})
+        descriptors.give(stdio, config.outside(config.process.uid))
         pid = _fork(plan, ours, theirs)
         theirs.close()
         console = _accompany(plan, ours, pid)
         State.of(pid, cgroup).save(container)
+        (container.state / WAITING).touch()
     except BaseException:
         ours.close()
         theirs.close()
-        _undo(pid, group)
+        _undo(container, pid, group)
         raise
     return Started(pid, pid, console), ours
 
 
-def _undo(pid: int, group: Cgroup) -> None:
+def held_capabilities(config: Config) -> int:
+    """What may be given: all in a user namespace of its own, else what the engine has itself."""
+    return (1 << capabilities.last() + 1) - 1 if config.remapped else capabilities.held()
+
+
+def _prepare_cgroup(container: Container, group: Cgroup, resources: Mapping[str, Any]) -> None:
+    if not group.create() and group.processes():
+        State.forget(container)
+        raise Conflict(f'container "{container.id}": its cgroup has processes already')
+    group.apply(resources)
+    if rules := resources.get("devices"):
+        group.apply_devices(rules)
+
+
+def _undo(container: Container, pid: int, group: Cgroup) -> None:
     if pid:
         try:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
-    group.remove()
+    if (container.state / "native.json").exists():
+        group.remove()
+        State.forget(container)
 
 
 def _fork(plan: Plan, ours: Channel, theirs: Channel) -> int:
     """Fork the init, directly or through a process that joins namespaces first."""
-    config = plan.config
-    flags = config.flags(_AT_CLONE)
-    joins = config.joined(("user", "pid")) or (config.new_user_namespace and config.joined(_JOINED))
-    if not joins and not config.new_user_namespace:
-        pid = syscalls.clone(flags)
+    kinds = plan.config.namespaces
+    if not kinds.get("pid") and not {"user", "time"} & set(kinds):
+        pid = clone(plan.config.flags(_AT_CLONE), plan.group)
         if pid == 0:
-            ours.close()
-            _init(plan, theirs)
+            init.run(plan, theirs)
         return pid
-    helper = os.fork()
-    if helper == 0:
-        ours.close()
-        _helper(plan, theirs, flags)
+    return fork_sibling(lambda report: _help(plan, theirs, report), ours, plan.group)
+
+
+def clone(flags: int, group: Cgroup) -> int:
+    """clone(2), into a version 2 cgroup at once; one of version 1 is for the child to join."""
+    if not group.unified:
+        return syscalls.clone(flags)
+    directory = os.open(group.directories[UNIFIED], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        message, _ = ours.expect("forked")
+        return syscalls.clone_into_cgroup(flags, directory)
     finally:
-        os.waitpid(helper, 0)
-    return int(message["pid"])
+        os.close(directory)
 
 
-def _helper(plan: Plan, theirs: Channel, flags: int) -> NoReturn:
-    """Join what only a privileged, separate process can, then fork the init as its own sibling."""
-    config = plan.config
+def fork_sibling(work: Callable[[int], NoReturn], ours: Channel, group: Cgroup) -> int:
+    """Have a short-lived process do ``work``, which forks with ``CLONE_PARENT``; the child's pid.
+
+    ``work`` is called with a descriptor on which it writes the pid. It runs in the cgroup already
+    where that is of version 2.
+    """
+    result, report = os.pipe()
+    helper = clone(0, group)
+    if helper == 0:
+        work(report)
+    os.close(report)
     try:
-        if config.new_user_namespace:
-            # The root is mounted with the host's privileges, then seen from the user namespace.
+        text = os.read(result, 32)
+    finally:
+        os.close(result)
+        os.waitpid(helper, 0)
+    if not text:
+        ours.expect("forked")
+        raise LadingError("the container's process could not be forked")
+    return int(text)
+
+
+def _help(plan: Plan, channel: Channel, report: int) -> NoReturn:
+    """Join what only a privileged, separate process can, then fork the init as a sibling.
+
+    For a user namespace it also mounts the root and opens the sources of volumes, with the
+    engine's own rights.
+    """
+    config, userns = plan.config, -1
+    try:
+        trees: Mapping[int, int] = {}
+        if not plan.group.unified:
+            plan.group.join()
+        if config.remapped:
+            userns = _user_namespace(config)
             namespaces.unshare_mounts()
-            mounts.mount_recipe(plan.rootfs, plan.container.bundle / "rootfs")
+            mounts.mount_recipe(plan.rootfs, plan.target, userns)
             # The new user may not walk there by name; the working directory it inherits.
-            os.chdir(plan.container.bundle / "rootfs")
-        for kind, path in config.joined((*_JOINED, "user", "pid")):
+            os.chdir(plan.target)
+        for kind, path in config.joined((*init.JOINED, "time")):
             namespaces.join(path, kind)
-        pid = syscalls.clone(flags | syscalls.CLONE_PARENT)
+        if config.namespaces.get("time") == "":
+            _new_time_namespace(config.linux.get("timeOffsets") or {})
+        if config.remapped:
+            trees = rootfs.trees_from_outside(config, userns)
+        for kind, path in config.joined(("pid",)):
+            namespaces.join(path, kind)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        if userns >= 0:
+            syscalls.setns(userns, syscalls.CLONE_NEWUSER)
+        pid = syscalls.clone(config.flags(_AT_CLONE) | syscalls.CLONE_PARENT)
         if pid == 0:
-            _init(plan, theirs, joined=True)
-        theirs.send({"pid": pid})
+            init.run(plan, channel, trees)
+        os.write(report, str(pid).encode())
     except BaseException as error:
-        theirs.fail(error)
+        channel.fail(error, 1)
     os._exit(0)
+
+
+def _user_namespace(config: Config) -> int:
+    if path := config.namespaces["user"]:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return namespaces.new_user_namespace(config.uid_map, config.gid_map)
+
+
+def _new_time_namespace(offsets: Mapping[str, Any]) -> None:
+    syscalls.unshare(syscalls.CLONE_NEWTIME)
+    rows = [f"{clock} {o.get('secs', 0)} {o.get('nanosecs', 0)}" for clock, o in offsets.items()]
+    if rows:
+        Path("/proc/self/timens_offsets").write_text("\n".join(rows))
 
 
 def _accompany(plan: Plan, ours: Channel, pid: int) -> int:
     """Do what the init asks for until it is ready; returns the console's master or -1."""
-    while True:
-        message, descriptor = ours.expect("ready")
-        if message.get("wants") == "mappings":
-            _map_users(plan.config, pid)
-            plan.group.add(pid)
-            ours.send({})
-        elif message.get("wants") == "hooks":
-            names = ("prestart", "createRuntime")
-            lifecycle_hooks.run(plan.config.hooks, names, plan.container, pid, "creating")
-            ours.send({})
-        else:
-            return descriptor
-
-
-def _map_users(config: Config, pid: int) -> None:
-    for member, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        rows = [
-            f"{m['containerID']} {m['hostID']} {m['size']}" for m in config.linux.get(member) or ()
-        ]
-        if rows:
-            Path(f"/proc/{pid}/{name}").write_text("\n".join(rows))
-
-
-def _init(plan: Plan, channel: Channel, *, joined: bool = False) -> NoReturn:
-    """The init, from its first instruction to the execution of the user's program."""
-    config = plan.config
+    console = -1
     try:
-        program.forget_parent()
-        _enter_namespaces(plan, channel, joined=joined)
-        master, slave = _build(plan, channel)
-        channel.send({"ready": True}, master)
-        if master >= 0:
-            os.close(master)
-        message, _ = channel.receive()
-        if message is None:
-            os._exit(1)
-        lifecycle_hooks.run(
-            config.hooks, ("startContainer",), plan.container, os.getpid(), "created"
-        )
-        program.take_streams(plan.stdio, slave)
-        _finish(plan, channel)
-    except StartFailed as error:
-        channel.fail(error, 127 if error.errno == 2 else 126)
-    except BaseException as error:
-        channel.fail(error, 126)
-    os._exit(126)
+        while True:
+            message, descriptor = ours.expect("ready")
+            console = max(console, descriptor)
+            wants = message.get("wants")
+            if wants == "limits":
+                limit(plan.config.process, pid)
+            elif wants == "hooks":
+                names = ("prestart", "createRuntime")
+                lifecycle_hooks.run(plan.config.hooks, names, plan.container, pid, "creating")
+            elif "ready" in message:
+                return console
+            if wants:
+                ours.send({})
+    except BaseException:
+        if console >= 0:
+            os.close(console)
+        raise
 
 
-def _enter_namespaces(plan: Plan, channel: Channel, *, joined: bool) -> None:
-    config = plan.config
-    if config.new_user_namespace:
-        channel.send({"wants": "mappings"})
-        channel.expect("mapped")
-        syscalls.setgroups_setresids(0, 0, ())
-    else:
-        plan.group.join()
-    if not joined:
-        for kind, path in config.joined(_JOINED):
-            namespaces.join(path, kind)
-    if config.namespaces.get("cgroup") == "":
-        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
-    if config.hostname and "uts" in config.namespaces:
-        syscalls.sethostname(config.hostname.encode())
-    if config.domainname and "uts" in config.namespaces:
-        syscalls.setdomainname(config.domainname.encode())
-
-
-def _build(plan: Plan, channel: Channel) -> tuple[int, int]:
-    """Root, mounts, devices, console; returns (master, slave) of the terminal or (-1, -1)."""
-    config = plan.config
-    target = plan.container.bundle / "rootfs"
-    rootfs.detach_from_host(config.linux.get("rootfsPropagation") or "private")
-    if config.new_user_namespace:
-        root = rootfs.own_mount_here()
-    else:
-        mounts.mount_recipe(plan.rootfs, target)
-        root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    rootfs.make(config, root, plan.group)
-    master = slave = -1
-    if config.process.terminal:
-        master, slave = rootfs.open_console(root, config.process.console_size, bind=True)
-    if config.hooks.get("prestart") or config.hooks.get("createRuntime"):
-        channel.send({"wants": "hooks"})
-        channel.expect("hooked")
-    lifecycle_hooks.run(config.hooks, ("createContainer",), plan.container, os.getpid(), "creating")
-    rootfs.enter(root)
-    os.close(root)
-    rootfs.write_sysctls(config.linux.get("sysctl") or {})
-    program.make_directory(config.process.cwd)
-    rootfs.protect(config)
-    return master, slave
-
-
-def _finish(plan: Plan, channel: Channel) -> None:
-    process = plan.config.process
-    program.limit(process)
-    if plan.config.reaping_init:
-        program.become(process, plan.filter, plan.highest_capability)
-        child = reaper.fork_program()
-        if child:
-            reaper.serve(child)
-    else:
-        program.become(process, plan.filter, plan.highest_capability)
-    program.enter_directory(process.cwd)
-    program.execute(process)
+def limit(process: Process, pid: int) -> None:
+    """Set resource limits and the OOM score of another process. Raises OSError, saying which."""
+    for row in process.limits:
+        try:
+            resource.prlimit(pid, row.number, (row.soft, row.hard))
+        except (PermissionError, ValueError) as error:
+            present = resource.prlimit(pid, row.number)[1]
+            raise StartFailed(
+                f"set {row.name} to {row.soft}:{row.hard}: the hard limit here is {present}, and "
+                "the engine may not raise it",
+                hint="it needs CAP_SYS_RESOURCE",
+            ) from error
+    if process.oom_score_adj is not None:
+        proc = procfs.open_procfs()
+        try:
+            procfs.write(proc, f"{pid}/oom_score_adj", str(process.oom_score_adj))
+        except PermissionError as error:
+            raise StartFailed(
+                f"set the OOM score adjustment to {process.oom_score_adj}: {error.strerror}",
+                hint="to lower it takes CAP_SYS_RESOURCE",
+            ) from error
+        finally:
+            os.close(proc)
 
 
 def start(container: Container, channel: Channel, hooks: Any, pid: int) -> None:
     """Let the init go on; returns when it has executed the program. Raises StartFailed."""
     try:
+        (container.state / WAITING).unlink(missing_ok=True)
         channel.send({"start": True})
-        message, _ = channel.receive()
+        channel.receive()
     except (BrokenPipeError, ConnectionResetError) as error:
         raise Conflict(f'container "{container.id}" is not in state created') from error
+    except OSError as error:
+        raise StartFailed(str(error)) from error
     finally:
         channel.close()
-    if message is not None and "error" in message:
-        raise _as_start_failure(message)
     lifecycle_hooks.run(hooks, ("poststart",), container, pid, "running")
-
-
-def _as_start_failure(message: Any) -> Exception:
-    error = from_wire(message["error"])
-    if isinstance(error, OSError):
-        return StartFailed(str(error), errno=0)
-    return error

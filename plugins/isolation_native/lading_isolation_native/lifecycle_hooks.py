@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from lading.errors import LadingError
 from lading.hooks.isolation import Container
+
+#: Points at which a failure is only told of: what they are about has happened already.
+_AFTERWARDS = ("poststart", "poststop")
 
 
 def run(
@@ -27,7 +31,12 @@ def run(
     }
     for name in names:
         for hook in hooks.get(name) or ():
-            _run(name, hook, json.dumps(state).encode())
+            try:
+                _run(name, hook, json.dumps(state).encode())
+            except LadingError as error:
+                if name not in _AFTERWARDS:
+                    raise
+                print(f"warning: container {container.id}: {error}", file=sys.stderr)
 
 
 def _run(name: str, hook: Mapping[str, Any], state: bytes) -> None:

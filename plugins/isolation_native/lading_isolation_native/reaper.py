@@ -6,9 +6,11 @@ filter of the container, and runs the user's program as its child.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
+from pathlib import Path
 from typing import NoReturn
 
 from lading.linux import syscalls
@@ -18,6 +20,27 @@ _OWN = {
     signal.SIGCHLD, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT,
     signal.SIGTRAP, signal.SIGSYS, signal.SIGTTIN, signal.SIGTTOU,
 }  # fmt: skip
+
+_NAME = b"lading-init"
+Range = tuple[int, int]
+
+
+def own_texts() -> tuple[Range, Range]:
+    """Where this process keeps its arguments and environment: proc_pid_stat(5), fields 48 to 51."""
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
+    arguments_start, arguments_end, environment_start, environment_end = map(int, fields[45:49])
+    return (arguments_start, arguments_end), (environment_start, environment_end)
+
+
+def hide_texts(arguments: Range, environment: Range) -> None:
+    """Show a name of its own in ``ps``; the engine's command line and environment are nobody's."""
+    for start, end in (arguments, environment):
+        if start:
+            ctypes.memset(start, 0, end - start)
+    start, end = arguments
+    ctypes.memmove(start, _NAME, min(len(_NAME), max(end - start - 1, 0)))
+    name = ctypes.create_string_buffer(_NAME)
+    syscalls.prctl(syscalls.PR_SET_NAME, ctypes.addressof(name))
 
 
 def fork_program() -> int:

@@ -2,6 +2,11 @@
 
 Compiling Docker's default profile takes milliseconds, so the program is kept in a file named by
 the profile's digest; installing one is a single call.
+
+A profile that denies by an error number can only name the system calls of its day. To a program
+that tries a newer one, "not permitted" is a failure, while "not implemented" makes it fall back to
+an older one. So numbers above all that the profile names are answered with ENOSYS, by
+instructions put before libseccomp's (as runc does since 2021).
 """
 
 from __future__ import annotations
@@ -12,8 +17,10 @@ import errno
 import hashlib
 import json
 import os
+import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +55,25 @@ _COMPARE = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 _UNKNOWN_SYSCALL = -1
+_ATTRIBUTE_NO_NEW_PRIVS = 3
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+}
+
+#: Part of the cache's file names: another one when the same profile compiles to something else.
+_FORMAT = "2"
+
+_X86_64 = 0xC000003E
+#: x32 has no architecture of its own in the kernel: its numbers have this bit.
+_X32, _X32_BIT = 0x4000003E, 0x40000000
+
+# Classic BPF (include/uapi/linux/filter.h) and struct seccomp_data.
+_LOAD, _RETURN = 0x20, 0x06
+_JUMP_EQUAL, _JUMP_GREATER, _JUMP_GREATER_EQUAL = 0x15, 0x25, 0x35
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 
 
 class _Argument(ctypes.Structure):
@@ -63,6 +89,24 @@ class _Program(ctypes.Structure):
     _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled profile: instructions, and flags for their installation."""
+
+    program: bytes
+    flags: int
+
+    def install(self) -> None:
+        """Filter this process, and what it executes, from now on."""
+        buffer = ctypes.create_string_buffer(self.program, len(self.program))
+        description = _Program(len(self.program) // 8, ctypes.addressof(buffer))
+        number = _SYS_SECCOMP.get(os.uname().machine, 317)
+        result = syscalls.libc.syscall(
+            number, _SECCOMP_SET_MODE_FILTER, self.flags, ctypes.byref(description)
+        )
+        syscalls.check(result, "seccomp")
+
+
 @cache
 def library() -> Any:
     """libseccomp. Raises Unsupported where it is missing."""
@@ -74,6 +118,8 @@ def library() -> Any:
     found.seccomp_release.argtypes = [ctypes.c_void_p]
     found.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
     found.seccomp_arch_resolve_name.restype = ctypes.c_uint32
+    found.seccomp_arch_native.restype = ctypes.c_uint32
+    found.seccomp_syscall_resolve_name_arch.argtypes = [ctypes.c_uint32, ctypes.c_char_p]
     found.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
     found.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
     found.seccomp_rule_add_array.argtypes = [
@@ -96,15 +142,20 @@ def version() -> str:
     return f"{found.major}.{found.minor}.{found.micro}"
 
 
-def compiled(profile: Json, cache_directory: Path) -> bytes:
-    """The BPF program of a profile, from the cache or made now.
+def compiled(profile: Json | None, cache_directory: Path) -> Filter | None:
+    """The filter of a profile, from the cache or made now.
 
-    Raises Invalid for unknown actions, operators and architectures, Unsupported.
+    Raises Invalid for unknown actions, operators, flags and architectures, Unsupported.
     """
+    if not profile:
+        return None
+    flags = 0
+    for name in profile.get("flags") or ():
+        flags |= _known(_FLAGS, "flag", name)
     text = json.dumps(profile, sort_keys=True).encode()
-    path = cache_directory / f"{hashlib.sha256(text).hexdigest()}.bpf"
+    path = cache_directory / f"{hashlib.sha256(text).hexdigest()}.{_FORMAT}.bpf"
     try:
-        return path.read_bytes()
+        return Filter(path.read_bytes(), flags)
     except FileNotFoundError:
         pass
     program = _compile(profile)
@@ -113,13 +164,19 @@ def compiled(profile: Json, cache_directory: Path) -> bytes:
     with os.fdopen(descriptor, "wb") as file:
         file.write(program)
     os.rename(temporary, path)
-    return program
+    return Filter(program, flags)
+
+
+def _known(table: Mapping[str, int], what: str, name: str) -> int:
+    if name not in table:
+        raise Invalid(f'seccomp: unknown {what} "{name}"', hint=f"known: {', '.join(table)}")
+    return table[name]
 
 
 def _action(name: str, number: int | None) -> int:
-    if name not in _ACTIONS:
-        raise Invalid(f'seccomp: unknown action "{name}"', hint=f"known: {', '.join(_ACTIONS)}")
-    value = _ACTIONS[name]
+    if name == "SCMP_ACT_NOTIFY":
+        raise Unsupported("seccomp: notifying a listener (SCMP_ACT_NOTIFY) is not supported")
+    value = _known(_ACTIONS, "action", name)
     if name in _WITH_NUMBER:
         value |= (errno.EPERM if number is None else number) & 0xFFFF
     return value
@@ -128,33 +185,69 @@ def _action(name: str, number: int | None) -> int:
 def _compile(profile: Json) -> bytes:
     lib = library()
     default = _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
+    tokens = [_architecture(name) for name in profile.get("architectures") or ()]
+    rules = profile.get("syscalls") or ()
     context = lib.seccomp_init(ctypes.c_uint32(default))
     if not context:
         raise Invalid("seccomp: the default action was refused")
     try:
-        _add_architectures(context, profile.get("architectures") or ())
+        for token in tokens:
+            result = lib.seccomp_arch_add(context, token)
+            if result not in (0, -errno.EEXIST):
+                raise Invalid(f"seccomp: architecture {token:#x}: {os.strerror(-result)}")
         # Filters of a container must not force no_new_privs: that is the config's to say.
-        lib.seccomp_attr_set(context, 3, 0)
-        for rule in profile.get("syscalls") or ():
+        lib.seccomp_attr_set(context, _ATTRIBUTE_NO_NEW_PRIVS, 0)
+        for rule in rules:
             action = _action(rule["action"], rule.get("errnoRet"))
             if action != default:
                 for name in rule["names"]:
                     _add_rule(context, name, action, rule.get("args") or ())
-        return _export(context)
+        program = _export(context)
     finally:
         lib.seccomp_release(context)
+    denies = default & ~0xFFFF == _ACTIONS["SCMP_ACT_ERRNO"]
+    if denies and default & 0xFFFF != errno.ENOSYS:
+        names = [name for rule in rules for name in rule["names"]]
+        native = lib.seccomp_arch_native()
+        return b"".join(_newer(sorted({*tokens, native}), names)) + program
+    return program
 
 
-def _add_architectures(context: int, names: Any) -> None:
-    lib = library()
-    for name in names:
-        short = name.removeprefix("SCMP_ARCH_").lower().encode()
-        token = lib.seccomp_arch_resolve_name(short)
-        if not token:
-            raise Invalid(f'seccomp: unknown architecture "{name}"')
-        result = lib.seccomp_arch_add(context, token)
-        if result not in (0, -errno.EEXIST):
-            raise Invalid(f'seccomp: architecture "{name}": {os.strerror(-result)}')
+def _architecture(name: str) -> int:
+    token = library().seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+    if not token:
+        raise Invalid(f'seccomp: unknown architecture "{name}"')
+    return int(token)
+
+
+def _newer(tokens: Sequence[int], names: Sequence[str]) -> Iterator[bytes]:
+    """Instructions that answer ENOSYS to calls newer than all named, on each architecture."""
+    resolve = library().seccomp_syscall_resolve_name_arch
+    not_implemented = _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS
+    for token in tokens:
+        newest = max((resolve(token, name.encode()) for name in names), default=-1)
+        if newest < 0:
+            continue
+        # Each test passes over what is left of its block when it fails.
+        tests = [(_JUMP_GREATER, newest, True)]
+        if token in (_X86_64, _X32):
+            tests.insert(0, (_JUMP_GREATER_EQUAL, _X32_BIT, token == _X32))
+        seen_as = _X86_64 if token == _X32 else token
+        yield _statement(_LOAD, _ARCHITECTURE_OFFSET)
+        yield _jump(_JUMP_EQUAL, seen_as, len(tests) + 2, when=True)
+        yield _statement(_LOAD, _NUMBER_OFFSET)
+        for index, (operation, value, when) in enumerate(tests):
+            yield _jump(operation, value, len(tests) - index, when=when)
+        yield _statement(_RETURN, not_implemented)
+
+
+def _statement(code: int, value: int) -> bytes:
+    return struct.pack("HBBI", code, 0, 0, value)
+
+
+def _jump(code: int, value: int, distance: int, *, when: bool) -> bytes:
+    """Go on when the test comes out as ``when``, else jump."""
+    return struct.pack("HBBI", code, 0 if when else distance, distance if when else 0, value)
 
 
 def _add_rule(context: int, name: str, action: int, arguments: Any) -> None:
@@ -170,19 +263,18 @@ def _add_rule(context: int, name: str, action: int, arguments: Any) -> None:
     for group in groups:
         values = (_Argument * len(group))(
             *(
-                _Argument(a["index"], _comparison(a["op"]), a["value"], a.get("valueTwo") or 0)
+                _Argument(
+                    a["index"],
+                    _known(_COMPARE, "operator", a["op"]),
+                    a["value"],
+                    a.get("valueTwo") or 0,
+                )
                 for a in group
             )
         )
         result = lib.seccomp_rule_add_array(context, action, number, len(group), values)
         if result not in (0, -errno.EEXIST):
             raise Invalid(f'seccomp: rule for "{name}": {os.strerror(-result)}')
-
-
-def _comparison(name: str) -> int:
-    if name not in _COMPARE:
-        raise Invalid(f'seccomp: unknown operator "{name}"', hint=f"known: {', '.join(_COMPARE)}")
-    return _COMPARE[name]
 
 
 def _export(context: int) -> bytes:
@@ -192,12 +284,3 @@ def _export(context: int) -> bytes:
             raise Invalid(f"seccomp: export: {os.strerror(-result)}")
         file.seek(0)
         return file.read()
-
-
-def install(program: bytes) -> None:
-    """Filter this process, and what it executes, from now on."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    description = _Program(len(program) // 8, ctypes.addressof(buffer))
-    number = _SYS_SECCOMP.get(os.uname().machine, 317)
-    result = syscalls.libc.syscall(number, _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(description))
-    syscalls.check(result, "seccomp")

@@ -12,27 +12,35 @@ from lading.hooks.isolation import Container
 from lading.linux.cgroups import Cgroup
 
 NAME = "native.json"
+#: Exists from ``create`` to ``start``.
+WAITING = "native.created"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``start_time`` (clock ticks since boot, proc_pid_stat(5)) tells a pid from its reuse."""
+    """``start_time`` (clock ticks since boot, proc_pid_stat(5)) tells a pid from its reuse.
 
-    pid: int
-    start_time: int
+    While the container is being made ``pid`` is 0, and the cgroup is all that may exist.
+    """
+
     cgroup: str
+    pid: int = 0
+    start_time: int = 0
 
     @classmethod
     def of(cls, pid: int, cgroup: str) -> State:
         """The state of a process that exists now."""
-        return cls(pid, start_time(pid), cgroup)
+        return cls(cgroup, pid, start_time(pid))
 
     def save(self, container: Container) -> None:
         """Write it to the container's state directory."""
-        path = container.state / NAME
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(self)))
-        temporary.rename(path)
+        path = f"{container.state}/{NAME}"
+        descriptor = os.open(
+            f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
+        os.write(descriptor, json.dumps(asdict(self)).encode())
+        os.close(descriptor)
+        os.rename(f"{path}.new", path)
 
     @classmethod
     def load(cls, container: Container) -> State:
@@ -42,6 +50,12 @@ class State:
         except FileNotFoundError as error:
             raise NotFound(f'container "{container.id}" was not created') from error
 
+    @staticmethod
+    def forget(container: Container) -> None:
+        """Remove what was written."""
+        for name in (WAITING, NAME):
+            (container.state / name).unlink(missing_ok=True)
+
     @property
     def group(self) -> Cgroup:
         """The container's control group."""
@@ -50,6 +64,8 @@ class State:
     def pidfd(self) -> int:
         """A descriptor of the init. Raises NotFound when it has ended."""
         try:
+            if not self.pid:
+                raise ProcessLookupError
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError as error:
             raise NotFound("the init of the container has ended") from error

@@ -1,0 +1,66 @@
+"""What a forked process keeps of its parent's: standard streams and a few descriptors."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import signal
+import stat
+from collections.abc import Iterable
+
+from lading.hooks.isolation import Stdio
+from lading.linux import syscalls
+
+
+def leave_parent(keyring: str) -> None:
+    """Drop what Python and the monitor have set up: signals, session, keyring.
+
+    Until it is executed the process cannot be traced, nor looked into through /proc, by others of
+    its pid namespace.
+    """
+    # A finaliser could close a descriptor whose number means something else by now.
+    gc.disable()
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    syscalls.join_session_keyring(f"_ses.{keyring}")
+
+
+def take_streams(stdio: Stdio) -> None:
+    """Make the caller's descriptors 0, 1 and 2; the null device where there is none."""
+    # Copied up first: one of them may be where another has to go.
+    high = [_above(s) if s >= 0 else -1 for s in (stdio.stdin, stdio.stdout, stdio.stderr)]
+    for target, source in enumerate(high):
+        if source < 0:
+            source = _above(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        os.dup2(source, target)
+
+
+def _above(descriptor: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def keep_only(wanted: Iterable[int]) -> None:
+    """Close all descriptors but 0, 1, 2 and these."""
+    low = 3
+    for descriptor in sorted({d for d in wanted if d >= low}):
+        if descriptor > low:
+            syscalls.close_range(low, descriptor - 1)
+        low = descriptor + 1
+    syscalls.close_range(low)
+
+
+def give(stdio: Stdio, uid: int) -> None:
+    """Make pipes the property of a user, who may then open ``/dev/stdout`` once more."""
+    if stdio.terminal or uid < 0:
+        return
+    for descriptor in (stdio.stdin, stdio.stdout, stdio.stderr):
+        if descriptor >= 0:
+            status = os.fstat(descriptor)
+            if stat.S_ISFIFO(status.st_mode) and status.st_uid != uid:
+                os.fchown(descriptor, uid, -1)
