@@ -144,7 +144,10 @@ def test_clients_that_go_away_leave_no_thread(daemon: Daemon, client: Client) ->
 
 def test_a_hundred_waiters_learn_the_exit(client: Client, daemon: Daemon) -> None:
     start(client, "sh", "-c", "read x; exit 7")
-    waiters = [Client(daemon.host, timeout=60).request("POST", f"/containers/{NAME}/wait") for _ in range(100)]
+    waiters = [
+        Client(daemon.host, timeout=60).request("POST", f"/containers/{NAME}/wait")
+        for _ in range(100)
+    ]
     query = {"stdin": 1, "stream": 1}
     with client.upgrade("POST", f"/containers/{NAME}/attach", query=query) as raw:
         raw.sendall(b"go\n")

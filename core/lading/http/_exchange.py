@@ -312,11 +312,14 @@ class _Body:
         """``size`` bytes, fewer only at the end; all when negative."""
         parts, missing = [], size
         while missing:
-            data = self.read1(missing if missing > 0 else CHUNK)
-            if not data:
-                break
-            parts.append(data)
-            missing -= len(data) if missing > 0 else 0
+            if not self._rest:
+                self._rest = memoryview(self._next())
+                if not self._rest:
+                    break
+            part = self._rest[:missing] if missing > 0 else self._rest
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            missing -= len(part) if missing > 0 else 0
         return b"".join(parts)
 
     def __iter__(self) -> Iterator[bytes]:
