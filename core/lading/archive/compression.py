@@ -22,8 +22,8 @@ _MAGIC = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
-#: The longest of them.
-SNIFF = 6
+#: How much of a stream :func:`sniff` wants to see: a tar's first header.
+SNIFF = 512
 
 
 class Source(Protocol):
@@ -60,7 +60,12 @@ class Pushback:
 
 
 def sniff(first: bytes) -> str:
-    """The compression that a stream starting with these bytes has; "" for none."""
+    """The compression that a stream starting with these bytes has; "" for none.
+
+    A tar is none, even when its first name is like a magic number.
+    """
+    if first[257:262] == b"ustar":
+        return ""
     for magic, name in _MAGIC:
         if first.startswith(magic):
             return name

@@ -240,7 +240,7 @@ def build(entry: Entry) -> bytes:
             records[key], value = b"%d" % value, 0
         sizes[key] = value
     mtime = entry.mtime // SECOND
-    if mtime < 0:
+    if not 0 <= mtime <= 0o77777777777:
         records[b"mtime"], mtime = b"%d" % mtime, 0
     for attribute, content in entry.xattrs.items():
         records[XATTR + attribute.encode("utf-8", "surrogateescape")] = content

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from lading.archive import Archives, headers
-from lading.archive.compression import Source, opened, sniff
+from lading.archive.compression import SNIFF, Source, opened, sniff
 from lading.archive.reader import Reader
 from lading.errors import Invalid, NotFound
 from lading.images.catalog import Catalog
@@ -81,7 +81,7 @@ class Loading:
                 with self._blobs.writer() as writer:
                     first = b""
                     for piece in reader.data():
-                        first = first or piece[:16]
+                        first = first or piece[:SNIFF]
                         writer.write(piece)
                     digest = writer.digest
                     if self._blobs.has(digest):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lading.archive import Applied, Archives
-from lading.archive.compression import sniff
+from lading.archive.compression import SNIFF, sniff
 from lading.errors import Invalid
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory
@@ -75,7 +75,7 @@ class Making:
         with self._blobs.writer() as writer:
             first = b""
             while piece := stream.read(CHUNK):
-                first = first or piece[:16]
+                first = first or piece[:SNIFF]
                 writer.write(piece)
             if not first:
                 raise Invalid("the archive is empty")

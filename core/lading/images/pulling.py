@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lading.archive.compression import sniff
+from lading.archive.compression import SNIFF, sniff
 from lading.backends import Loaded
 from lading.errors import Cancelled, Invalid, LadingError, NotFound, Unavailable, Unsupported
 from lading.hooks.registry import Registry, Remote, RemoteImage, RemoteLayer
@@ -131,7 +131,7 @@ class Pulling:
 
     def _described(self, layer: RemoteLayer, digest: str, diff_id: str) -> NewLayer:
         with self._images.blobs.open(digest) as blob:
-            kind = sniff(blob.read(16))
+            kind = sniff(blob.read(SNIFF))
         media_type = _MEDIA_TYPES.get(kind, f"{oci.LAYER}+{kind}")
         if diff_id:
             length = self._images.blobs.size(digest) if not kind else -1
