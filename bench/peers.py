@@ -73,9 +73,8 @@ class Lading(Engine):
         return [main, *children(main)]
 
     def per_container_pids(self) -> list[int]:
-        """The monitors: processes with a socket under this daemon's exec root."""
-        marker = str(self.daemon.root / "run" / "containers")
-        return [pid for pid in processes() if marker in open_unix_sockets(pid)]
+        """The monitors, told by their name and by this benchmark's network namespace."""
+        return [pid for pid in processes() if name(pid) == "lading-monitor" and beside_us(pid)]
 
 
 class Dockerd(Engine):
@@ -162,20 +161,20 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def open_unix_sockets(pid: int) -> str:
-    """The paths of the Unix sockets that a process has open, in one string."""
+def name(pid: int) -> str:
+    """A process's name, "" when it is gone."""
     try:
-        inodes = {
-            os.readlink(entry)[8:-1]
-            for entry in Path(f"/proc/{pid}/fd").iterdir()
-            if os.readlink(entry).startswith("socket:[")
-        }
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-    rows = Path(f"/proc/{pid}/net/unix").read_text().splitlines()
-    return "\n".join(
-        r.split()[-1] for r in rows[1:] if len(r.split()) > 7 and r.split()[6] in inodes
-    )
+
+
+def beside_us(pid: int) -> bool:
+    """Whether a process is in this process's network namespace."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+    except OSError:
+        return False
 
 
 def memory(pids: list[int], row: str) -> int:

@@ -26,6 +26,7 @@ from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
 from lading.hooks.network import NetworkBackend
 from lading.images import Images, Transfers, User
+from lading.linux.cgroups import Cgroup
 from lading.load_policy import Policy
 from lading.monitor import IsolationSpec, Spawner
 from lading.networks import Networks
@@ -212,6 +213,9 @@ class Engine:
             threading.Thread(
                 target=self._tell_extensions, args=(seen,), name="extensions", daemon=True
             ).start()
+        # Kept for the daemon's life: made and removed with each lone container it would cost more
+        # than the container's own groups.
+        Cgroup.at(self.settings.cgroup_parent or "/lading").create()
         self.containers.reconcile()
         self.images.start()
         self.networks.start()
