@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from lading.archive import Archives, Bind, Change, PathStat, Root
+from lading.archive import Archives, Bind, Change, PathStat, Root, tasks
 from lading.errors import Denied, Invalid, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory, Whiteouts
+from lading.linux import namespaces
 
 from .conftest import Tar, bound, stream
 
@@ -327,3 +329,21 @@ def test_mount_points_are_made_in_place_of_links(archives: Archives, root: Path)
     assert (root / "etc/hosts").read_text() == "of the image"
     assert os.readlink(root / "etc/mtab") == "/proc/mounts"
     assert not outside.exists()
+
+
+def test_nothing_is_imported_from_a_root(root: Path) -> None:
+    """CVE-2019-14271: what has changed its root must not load code that lies there."""
+    for directory in filter(None, sys.path):
+        put(root / directory.lstrip("/") / "colorsys.py", "raise SystemExit('loaded')")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            namespaces.unshare_mounts()
+            tasks.export(bound(root).to_wire(), [os.open(os.devnull, os.O_WRONLY)])
+            import colorsys  # noqa: F401
+        except ImportError:
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -12,6 +12,7 @@ import hashlib
 import os
 import posixpath
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def apply_directory(args: Args, fds: Sequence[int]) -> Json | None:
     source, digest = _opened(fds[0])
     os.chdir(args["directory"])
     os.chroot(".")
+    _seal()
     # Without a parent there is nothing to delete, and nothing to write down.
     form = Whiteouts(args["whiteouts"]) if args["alone"] else None
     options = Options(whiteouts=form, alone=args["alone"])
@@ -251,12 +253,18 @@ def _enter(args: Args) -> None:
         os.chdir(f"/proc/{args['pid']}/root")
         os.chroot(".")
         os.chdir("/")
+        _seal()
         return
     with _new_root() as top:
         mounts.mount_recipe(_recipe(args["rootfs"]), top)
         with paths.opened_root(top) as root:
             for source, target, read_only in args["binds"]:
                 _bind(root, source, target, read_only=read_only)
+
+
+def _seal() -> None:
+    """Import nothing any more: modules would be looked for in the container (CVE-2019-14271)."""
+    sys.meta_path.clear()
 
 
 @contextmanager
@@ -267,6 +275,7 @@ def _new_root() -> Iterator[str]:
     try:
         yield top
         os.chdir(top)
+        _seal()
         # The root itself is exchanged: a mount point that is taken away while only the working
         # directory is inside would lose the mounts below it.
         syscalls.pivot_root(".", ".")

@@ -82,7 +82,7 @@ class Whiteouts(Enum):
 
     OVERLAY = "overlayfs"
     OVERLAY_USER = "overlayfs-user"
-    AUFS = "aufs"
+    AUFS = "aufs-files"
 
 
 @dataclass(frozen=True, slots=True)
