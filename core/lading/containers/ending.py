@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from lading.containers import health, policy, streams, tell
+from lading.containers import health, places, policy, streams, tell
 from lading.containers.execs import Execs
 from lading.containers.health import HealthCheck
 from lading.containers.parts import Parts
@@ -138,7 +137,7 @@ class Endings:
             ),
             "network": lambda: parts.networks.release(record.id),
             "mounts": lambda: release_mounts(parts, record),
-            "run directory": lambda: shutil.rmtree(parts.run(record.id), ignore_errors=True),
+            "run directory": lambda: places.discard(parts.run(record.id)),
         }
         for name, step in steps.items():
             try:

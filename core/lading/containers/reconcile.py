@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import time
 
 import msgspec
 
-from lading.containers import policy
+from lading.containers import places, policy
 from lading.containers.ending import LOST, Endings
 from lading.containers.parts import Parts
 from lading.containers.records import State, Status
@@ -48,6 +47,7 @@ class Reconciler:
                 self._reconnect(live)
             except Exception:
                 log.exception('take up container "%s"', live.id)
+        self._parts.volumes.unmount_unused()
         self._sweep()
 
     def _hold(self, live: Live, volume: str) -> None:
@@ -141,7 +141,7 @@ class Reconciler:
                 if directory.name not in known:
                     log.info('sweep "%s" of no container', directory)
                     self._sweep_run(directory.name)
-                    shutil.rmtree(directory, ignore_errors=True)
+                    places.discard(directory)
 
     def _sweep_run(self, container_id: str) -> None:
         """A container without metadata: let each isolation backend remove what it knows of it."""

@@ -6,6 +6,7 @@ looked up when they were asked for.
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -306,7 +307,9 @@ def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterat
     yield _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*safe, cgroups])
     ipc = modes.ipc(host, inputs.defaults.ipc_mode)
     if ipc.host:
-        yield _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *safe])
+        # A host need not have it mounted.
+        if os.path.isdir("/dev/mqueue"):
+            yield _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *safe])
     else:
         yield _mount("/dev/mqueue", "mqueue", "mqueue", safe)
     yield from _shm(inputs, ipc)

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import health, modes, spec, tell, volumes
+from lading.containers import health, modes, places, spec, tell, volumes
 from lading.containers.network import Connector, write_files
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Health, State, Status
@@ -22,7 +21,6 @@ from lading.containers.table import Live, Table
 from lading.containers.users import Users
 from lading.errors import LadingError, StartFailed
 from lading.hooks.common import Mount
-from lading.linux import syscalls
 from lading.linux.mounts import mount_one
 from lading.monitor import Launch, LogConfig, Monitor
 from lading.networks import Sandbox
@@ -63,9 +61,9 @@ class Starter:
         parts, record = self._parts, live.record
         run = parts.run(record.id)
         # What a crash left of an earlier life must not be taken for this one's.
-        shutil.rmtree(run, ignore_errors=True)
+        places.discard(run)
         (run / "state").mkdir(mode=0o700, parents=True)
-        undo.callback(shutil.rmtree, run, ignore_errors=True)
+        undo.callback(places.discard, run)
         rootfs = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
         sandbox = self._connector.allocate(record, undo)
         document = self._document(record, sandbox, undo)
@@ -109,7 +107,6 @@ class Starter:
         write_files(record, sandbox, hostname if sandbox.hosts else "")
         record = self._connector.shared_files(record)
         uid_map, gid_map = parts.id_maps(record.host_config)
-        images = list(volumes.image_mounts(parts, record))
         return spec.build(
             spec.Inputs(
                 container=record,
@@ -119,7 +116,7 @@ class Starter:
                 defaults=parts.defaults,
                 joined=self._joined(record),
                 sources=volumes.sources(parts, record, undo),
-                images={mount.destination: recipe for mount, recipe in images},
+                images=volumes.image_mounts(parts, record),
                 shm=self._shm(record, undo),
                 links=sandbox.environment,
                 uid_map=uid_map,
@@ -165,7 +162,6 @@ class Starter:
         size = record.host_config.shm_size or self._parts.defaults.shm_size
         words = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")
         mount_one(Mount("tmpfs", "shm", words), str(path))
-        undo.callback(syscalls.umount2, str(path), syscalls.MNT_DETACH)
         return str(path)
 
     def _note_start(self, live: Live, monitor: Monitor) -> None:
@@ -195,10 +191,7 @@ class Starter:
 
 def release_mounts(parts: Parts, record: Container) -> None:
     """Undo what the start of a container mounted on the host."""
-    run = parts.run(record.id)
-    for path in (run / "shm", *(run / "pins").glob("*")):
-        if path.is_mount():
-            syscalls.umount2(str(path), syscalls.MNT_DETACH)
+    places.release(parts.run(record.id))
     for mount in record.mounts:
         if mount.type == "volume":
             parts.volumes.unmount(mount.name, record.id)

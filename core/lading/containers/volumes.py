@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
+from lading.containers import places
 from lading.containers.parts import Parts
 from lading.containers.records import Container, MountPoint
 from lading.errors import Invalid, NotFound
 from lading.hooks.common import Mount
-from lading.linux import paths, syscalls
-from lading.linux.mounts import mount_one
+from lading.linux import paths
+from lading.linux.mounts import mount_one, mount_recipe
 from lading.roots.mounted import to_wire
 
 FILL = "lading.roots.fill:fill"
@@ -75,6 +76,7 @@ def sources(parts: Parts, record: Container, undo: ExitStack) -> dict[str, str]:
     Makes what is missing where Docker does. Raises Invalid for a bind source that is gone.
     """
     found = {}
+    run = parts.run(record.id)
     for mount in record.mounts:
         if mount.type == "bind":
             found[mount.destination] = _bind_source(parts, mount)
@@ -82,7 +84,7 @@ def sources(parts: Parts, record: Container, undo: ExitStack) -> dict[str, str]:
             path = parts.volumes.mount(mount.name, record.id)
             undo.callback(parts.volumes.unmount, mount.name, record.id)
             found[mount.destination] = (
-                below(parts, path, mount.subpath, record.id, undo) if mount.subpath else str(path)
+                below(run, path, mount.subpath) if mount.subpath else str(path)
             )
     return found
 
@@ -104,45 +106,52 @@ def _bind_source(parts: Parts, mount: MountPoint) -> str:
     return mount.source
 
 
-def below(parts: Parts, root: Path, subpath: str, container_id: str, undo: ExitStack) -> str:
-    """A path inside a volume, pinned: what a container swaps there later is not followed.
+def below(run: Path, root: Path, subpath: str) -> str:
+    """A path inside a volume or image, pinned: what is swapped there later is not followed.
 
-    The place is opened inside the volume and bind-mounted by its descriptor under the run
-    directory, where only root can go. Raises NotFound.
+    The place is opened inside the root and bind-mounted by its descriptor under the run
+    directory, where only root can go; it stays until that is released. Raises NotFound.
     """
-    pins = parts.run(container_id) / "pins"
-    pins.mkdir(mode=0o700, exist_ok=True)
     try:
         with paths.opened_root(root) as top:
             descriptor = paths.open_in_root(top, subpath, os.O_PATH)
     except OSError as error:
-        raise NotFound(f'subpath "{subpath}" of the volume: {error.strerror}') from error
+        raise NotFound(f'subpath "{subpath}": {os.strerror(error.errno or 0)}') from error
     try:
-        pin = pins / str(len(os.listdir(pins)))
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-            pin.mkdir()
-        else:
-            pin.touch()
-        mount_one(Mount("bind", f"/proc/self/fd/{descriptor}", ("rbind",)), str(pin))
-        undo.callback(syscalls.umount2, str(pin), syscalls.MNT_DETACH)
+        source = f"/proc/self/fd/{descriptor}"
+        pin = places.pin(run, os.path.isdir(source))
+        mount_one(Mount("bind", source, ("rbind", "rprivate")), str(pin))
     finally:
         os.close(descriptor)
     return str(pin)
 
 
-def image_mounts(parts: Parts, record: Container) -> Iterator[tuple[MountPoint, Sequence[Mount]]]:
-    """The recipes of a container's image mounts, each a view that goes with the container."""
+def image_mounts(parts: Parts, record: Container) -> dict[str, Sequence[Mount]]:
+    """The recipes of a container's image mounts, by destination; each is a view of its own."""
+    found: dict[str, Sequence[Mount]] = {}
+    run = parts.run(record.id)
     for number, mount in enumerate(record.mounts):
         if mount.type != "image":
             continue
-        backend = parts.filesystems.get(record.filesystem).hook
-        key = view_key(record.id, number)
-        try:
-            yield mount, backend.mounts(key=key)
-        except NotFound:
-            image = parts.images.get(mount.source)
-            parent = parts.images.snapshot_for(image, record.filesystem)
-            yield mount, backend.view(key=key, parent=parent, labels={})
+        recipe = _view(parts, record, number)
+        if mount.subpath:
+            whole = places.pin(run, directory=True)
+            mount_recipe(recipe, str(whole))
+            part = below(run, whole, mount.subpath)
+            recipe = [Mount("bind", part, ("rbind", "rprivate", "ro"))]
+        found[mount.destination] = recipe
+    return found
+
+
+def _view(parts: Parts, record: Container, number: int) -> Sequence[Mount]:
+    backend = parts.filesystems.get(record.filesystem).hook
+    key = view_key(record.id, number)
+    try:
+        return backend.mounts(key=key)
+    except NotFound:
+        image = parts.images.get(record.mounts[number].source)
+        parent = parts.images.snapshot_for(image, record.filesystem)
+        return backend.view(key=key, parent=parent, labels={})
 
 
 def view_key(container_id: str, number: int) -> str:

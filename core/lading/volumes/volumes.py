@@ -21,7 +21,7 @@ import msgspec
 
 from lading.errors import Conflict, InUse, Invalid, NotFound
 from lading.hooks.common import Mount
-from lading.linux import syscalls
+from lading.linux.mountpoints import is_mounted, unmount_all
 from lading.linux.mounts import mount_one
 from lading.store.clock import now
 from lading.store.db import Database, Schema, encode
@@ -182,6 +182,8 @@ class Volumes:
                 raise NotFound(f"get {name}: no such volume")
             if users := self._users.get(name):
                 raise InUse(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
+            # What is mounted there is not the volume's to remove.
+            unmount_all(volume.mountpoint)
             aside = self._root / f"{_ASIDE}{secrets.token_hex(8)}"
             if (self._root / name).exists():
                 os.rename(self._root / name, aside)
@@ -257,7 +259,7 @@ class Volumes:
             volume = self.get(name)
             self._make_directory(volume)
             users = self._mounted.setdefault(name, set())
-            if volume.options and not os.path.ismount(volume.mountpoint):
+            if volume.options and not is_mounted(volume.mountpoint):
                 words = tuple(o for o in volume.options.get("o", "").split(",") if o)
                 recipe = Mount(volume.options["type"], volume.options["device"], words)
                 mount_one(recipe, volume.mountpoint)
@@ -275,8 +277,15 @@ class Volumes:
                 return
             del self._mounted[name]
             volume = self._volumes.get(name)
-            if volume and volume.options and os.path.ismount(volume.mountpoint):
-                syscalls.umount2(volume.mountpoint, syscalls.MNT_DETACH)
+            if volume and volume.options:
+                unmount_all(volume.mountpoint)
+
+    def unmount_unused(self) -> None:
+        """Unmount what an earlier daemon left mounted for containers that have ended since."""
+        with self._lock:
+            for volume in self._volumes.values():
+                if volume.options and volume.name not in self._mounted:
+                    unmount_all(volume.mountpoint)
 
 
 def _check_name(name: str) -> None:
