@@ -35,11 +35,4 @@ def _unescaped(name: bytes) -> bytes:
     """A name as proc(5) writes it, with octal escapes for blanks and backslashes."""
     if b"\\" not in name:
         return name
-    for escape, plain in (
-        (b"\\040", b" "),
-        (b"\\011", b"\t"),
-        (b"\\012", b"\n"),
-        (b"\\134", b"\\"),
-    ):
-        name = name.replace(escape, plain)
-    return name
+    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), name)
