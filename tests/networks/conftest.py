@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -148,7 +149,7 @@ def open_networks(
                 networks.release(member.container)
         networks.close()
         database.close()
-    if (tmp_path / "netns").is_mount():
+    with suppress(OSError):
         syscalls.umount2(tmp_path / "netns", syscalls.MNT_DETACH)
 
 

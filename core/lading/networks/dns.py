@@ -109,7 +109,9 @@ class NameServer:
         return address in self._listening
 
     def close(self) -> None:
-        """End; queries in flight are dropped."""
+        """End; queries in flight are dropped. A second call does nothing."""
+        if self._closed:
+            return
         self._closed = True
         self._do(lambda: None)
         if self._thread is not None:

@@ -77,11 +77,17 @@ class Namespaces:
     def _make_private(self) -> None:
         # Else each mount would be copied into every mount namespace that the host's propagates to,
         # and kept alive there.
-        if not self._private:
-            if not os.path.ismount(self._directory):
-                syscalls.mount(self._directory, self._directory, None, MS_BIND)
+        if self._private:
+            return
+        try:
             syscalls.mount(None, self._directory, None, MS_PRIVATE)
-            self._private = True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Not a mount yet: an earlier daemon of this directory may have made it one.
+            syscalls.mount(self._directory, self._directory, None, MS_BIND)
+            syscalls.mount(None, self._directory, None, MS_PRIVATE)
+        self._private = True
 
     def set_up_lo(self, path: str) -> None:
         """Bring up ``lo`` of a namespace that somebody else made. Raises NotFound."""

@@ -63,6 +63,7 @@ class Networks:
     ) -> None:
         self._settings = settings
         self._events = events
+        self._closed = False
         state = State(db)
         self._table = Table(state, backends)
         self._addresses = Addresses()
@@ -103,7 +104,13 @@ class Networks:
             self._pool.start()
 
     def close(self) -> None:
-        """Let go: of the networks' side on the host, what running containers use stays."""
+        """Let go: of the networks' side on the host, what running containers use stays.
+
+        A second call does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self._pool.close()
         self._releases.close()
         self._dns.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Pool:
         self._make = make
         self._drop = drop
         self._ready: deque[Ready] = deque()
-        self._wake = threading.Event()
+        self._changed = threading.Condition()
+        self._taken_at = float("-inf")
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -54,44 +56,45 @@ class Pool:
 
     def take(self) -> Ready | None:
         """A ready one, or None when there is none now."""
-        try:
-            found = self._ready.popleft()
-        except IndexError:
-            found = None
-        self._wake.set()
-        return found
+        with self._changed:
+            self._taken_at = time.monotonic()
+            self._changed.notify()
+            return self._ready.popleft() if self._ready else None
 
     def __len__(self) -> int:
         return len(self._ready)
 
     def close(self) -> None:
         """Stop filling and drop what is there."""
-        self._closed = True
-        self._wake.set()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        self.empty()
-
-    def empty(self) -> None:
-        """Drop all that are ready, since what they are attached to has changed."""
         while self._ready:
             self._drop(self._ready.popleft())
 
     def _run(self) -> None:
-        while not self._closed:
-            self._wake.clear()
+        while self._wait():
             try:
-                while len(self._ready) < self._size and not self._closed:
-                    self._let_containers_go_first()
-                    self._ready.append(self._make())
+                made = self._make()
             except (LadingError, OSError) as error:
                 log.warning("ready network namespaces: %s", error)
-                self._wake.wait(RETRY_SECONDS)
-                continue
-            self._wake.wait()
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
+            else:
+                self._ready.append(made)
 
-    def _let_containers_go_first(self) -> None:
-        while len(self._ready) * 2 >= self._size and not self._closed:
-            if not self._wake.wait(QUIET_SECONDS):
-                return
-            self._wake.clear()
+    def _wait(self) -> bool:
+        """Wait until one should be made; False when the pool is closed."""
+        with self._changed:
+            while not self._closed:
+                if len(self._ready) >= self._size:
+                    self._changed.wait()
+                    continue
+                # Containers go first, unless they would soon find nothing.
+                quiet = self._taken_at + QUIET_SECONDS - time.monotonic()
+                if quiet <= 0 or len(self._ready) * 2 < self._size:
+                    return True
+                self._changed.wait(quiet)
+            return False

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 VANISH_SECONDS = 0.5
 
 #: Whether bridged packets see the rules for routed ones.
-BRIDGE_NETFILTER = ("bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
+BRIDGE_NETFILTER = "bridge/bridge-nf-call-iptables"
 
 
 class Bridge:
@@ -188,7 +188,7 @@ class Bridge:
             if link is not None:
                 self._netlink.run([netlink.delete_link(name)])
             raise
-        if not wanted.icc:
+        if not wanted.icc and not self._rules_see_bridged():
             self._set_port(name, netlink.IFLA_BRPORT_ISOLATED)
         return True
 
@@ -248,10 +248,13 @@ class Bridge:
                 )
             self._firewall.add_forwards(ways)
             self._published.setdefault(endpoint.id, []).extend(ways)
-        if any(sysctls.read(name) == "1" for name in BRIDGE_NETFILTER):
+        if self._rules_see_bridged():
             # What a container sends to its own published port is then led back to it by the bridge
             # itself, which sends a frame out where it came in only in this mode.
             self._set_port(options.veth_name(endpoint.id), netlink.IFLA_BRPORT_MODE)
+
+    def _rules_see_bridged(self) -> bool:
+        return self._firewall.name != "none" and sysctls.read(BRIDGE_NETFILTER) == "1"
 
     def _taken(self, ways: Sequence[Forward]) -> Forward | None:
         keys = {(f.version, f.protocol, f.host_ip, f.host_port) for f in ways}
@@ -318,7 +321,9 @@ class Bridge:
 
 def _ruled(network: Network, wanted: Options) -> Ruled:
     subnets = tuple(s.subnet for s in network.subnets)
-    return Ruled(network.id, wanted.bridge, subnets, network.internal, wanted.masquerade)
+    return Ruled(
+        network.id, wanted.bridge, subnets, network.internal, wanted.masquerade, wanted.icc
+    )
 
 
 def _exists(name: str) -> bool:

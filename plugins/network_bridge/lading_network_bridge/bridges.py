@@ -93,8 +93,13 @@ class Bridges:
         )
         flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
         what = f'create bridge "{wanted.bridge}"'
+        alias = netlink.text(netlink.IFLA_IFALIAS, self.alias(network.id))
+        batch = [
+            Message(netlink.RTM_NEWLINK, flags, body, what),
+            netlink.change_named(wanted.bridge, f'mark "{wanted.bridge}"', alias),
+        ]
         try:
-            self._netlink.run([Message(netlink.RTM_NEWLINK, flags, body, what)])
+            self._netlink.run(batch)
         except OSError as error:
             if error.errno == errno.EEXIST:
                 raise Conflict(f"{what}: the name is taken") from error
@@ -106,12 +111,9 @@ class Bridges:
     def _set_up(self, network: Network, wanted: Options, index: int, have: set[str]) -> None:
         name = wanted.bridge
         link = self._netlink.links()[name]
-        own = link.alias in ("", self.alias(network.id)) and not (link.up and not link.alias)
-        if own:
-            attributes = [netlink.text(netlink.IFLA_IFALIAS, self.alias(network.id))]
-            if link.mtu != wanted.mtu:
-                attributes.append(netlink.number(netlink.IFLA_MTU, wanted.mtu))
-            self._netlink.run([netlink.change_link(index, f'set up "{name}"', *attributes)])
+        if link.mtu != wanted.mtu and link.alias == self.alias(network.id):
+            mtu = netlink.number(netlink.IFLA_MTU, wanted.mtu)
+            self._netlink.run([netlink.change_link(index, f'set up "{name}"', mtu)])
         cidrs = list(gateways(network))
         sysctls.quiet_ipv6(name, enabled=any(":" in cidr for cidr in cidrs))
         messages = [netlink.new_address(index, cidr) for cidr in cidrs if cidr not in have]

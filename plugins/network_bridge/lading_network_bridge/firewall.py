@@ -17,13 +17,18 @@ from lading.hooks.network import Port
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """A network as rules see it; ``subnets`` are CIDR of both IP versions."""
+    """A network as rules see it; ``subnets`` are CIDR of both IP versions.
+
+    ``icc``: containers of the network reach each other. Rules see that traffic only where
+    ``br_netfilter`` shows them bridged packets; elsewhere the ports of the bridge are isolated.
+    """
 
     id: str
     bridge: str
     subnets: Sequence[str]
     internal: bool
     masquerade: bool
+    icc: bool
 
 
 @dataclass(frozen=True, slots=True)

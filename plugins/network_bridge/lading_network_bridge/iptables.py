@@ -104,8 +104,8 @@ class Iptables(Firewall):
         for network in networks:
             lines += [f"-A {source} {rule}" for rule in _sources(network, version)]
         lines += ["COMMIT", "*filter", f":{forward} - [0:0]", f":{guard} - [0:0]"]
-        for network in networks:
-            lines.append(f"-A {forward} -i {network.bridge} -o {network.bridge} -j ACCEPT")
+        for bridge in (network.bridge for network in networks if network.icc):
+            lines.append(f"-A {forward} -i {bridge} -o {bridge} -j ACCEPT")
         for network in networks:
             lines += [f"-A {forward} {rule}" for rule in _forwarding(network)]
             if version == 4:

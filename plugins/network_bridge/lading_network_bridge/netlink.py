@@ -156,12 +156,15 @@ def delete_links(connection: Netlink, names: Sequence[str]) -> None:
     if not names:
         return
     group = number(IFLA_GROUP, DOOMED_GROUP)
-    batch = [
-        Message(RTM_SETLINK, 0, ifinfo() + text(IFLA_IFNAME, name) + group, f'delete "{name}"')
-        for name in names
-    ]
+    batch = [change_named(name, f'delete "{name}"', group) for name in names]
     batch.append(Message(RTM_DELLINK, 0, ifinfo() + group, "delete links"))
     connection.run(batch)
+
+
+def change_named(name: str, what: str, *attributes: bytes) -> Message:
+    """Attributes of an interface that an earlier message of the same batch may have made."""
+    body = ifinfo() + text(IFLA_IFNAME, name) + b"".join(attributes)
+    return Message(RTM_SETLINK, 0, body, what)
 
 
 def change_link(index: int, what: str, *attributes: bytes, up: bool = False) -> Message:

@@ -278,7 +278,8 @@ class Nftables(Firewall):
         for version in sorted(versions):
             table = self._named(version)
             commands.append(f"add element {table} bridges {{ {bridge} }}")
-            commands.append(f"add element {table} same {{ {bridge} . {bridge} }}")
+            if network.icc:
+                commands.append(f"add element {table} same {{ {bridge} . {bridge} }}")
             if network.internal:
                 commands.append(f"add element {table} internal {{ {bridge} }}")
             subnets = [s for s in network.subnets if _version(s) == version]
