@@ -147,6 +147,8 @@ class Reconciler:
         """A container without metadata: let each isolation backend remove what it knows of it."""
         if not re.fullmatch(r"[0-9a-f]{64}", container_id):
             return
+        # Backends count on it, whatever is left of the container.
+        (self._parts.run(container_id) / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
         for backend in self._parts.isolations.usable():
             try:
                 backend.hook.delete(container=self._parts.isolated(container_id))
