@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lading.errors import Invalid
@@ -51,9 +52,16 @@ class Resolver:
 def read_resolver(path: Path = RESOLV_CONF) -> Resolver:
     """The host's ``resolv.conf``; an empty one when there is none."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        found = path.stat()
+        return _parsed(path, found.st_ino, found.st_mtime_ns, found.st_size)
     except OSError:
         return Resolver()
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, inode: int, changed: int, size: int) -> Resolver:
+    """Read once for each version of the file: every start of a container asks for it."""
+    lines = path.read_text(errors="replace").splitlines()
     servers: list[str] = []
     search: list[str] = []
     options: list[str] = []

@@ -110,6 +110,7 @@ class HostPorts:
         self._held: dict[str, list[socket.socket]] = {}
         self._ours: dict[tuple[str, int], set[str]] = {}
         self._left: dict[tuple[str, int], float] = {}
+        self._ephemeral = _ephemeral()
         self._next = 0
 
     def reserve(
@@ -159,7 +160,7 @@ class HostPorts:
         if port.first or port.last:
             yield from range(max(port.first, 1), port.last + 1)
             return
-        first, last = _ephemeral()
+        first, last = self._ephemeral
         span = last - first + 1
         for _ in range(span):
             self._next = (self._next + 1) % span

@@ -18,6 +18,7 @@ from lading.hooks.common import Context, Probe, hookimpl
 from lading.hooks.network import Endpoint, Network, NetworkBackend, Port
 from lading_network_bridge import choice, netlink, options, sysctls
 from lading_network_bridge.bridges import Bridges
+from lading_network_bridge.conntrack import forget_datagrams
 from lading_network_bridge.firewall import Firewall, Forward, Ruled, forwards
 from lading_network_bridge.namespaces import inside, open_namespace
 from lading_network_bridge.netlink import Netlink
@@ -45,6 +46,7 @@ class Bridge:
         self._lock = threading.Lock()
         self._indexes: dict[str, tuple[int, Options]] = {}
         self._published: dict[str, list[Forward]] = {}
+        self._bridged: bool | None = None
 
     @cached_property
     def _host(self) -> int:
@@ -98,6 +100,7 @@ class Bridge:
     def create(self, network: Network) -> None:
         """See the contract."""
         wanted = self._read(network)
+        self._bridged = None  # it may have changed since the last network was made
         with self._lock:
             index = self._bridges.make(network, wanted)
             try:
@@ -194,10 +197,10 @@ class Bridge:
 
     def _set_port(self, name: str, flag: int) -> None:
         """Set a flag of a bridge's port; silent when the port is gone."""
-        link = self._netlink.links().get(name)
-        if link is not None:
+        index = _index(name)
+        if index:
             on = netlink.attribute(flag, b"\1")
-            self._netlink.run([netlink.change_port(link.index, f'set up port "{name}"', on)])
+            self._netlink.run([netlink.change_port(index, f'set up port "{name}"', on)])
 
     def _configure(self, far: Netlink, network: Network, endpoint: Endpoint, target: int) -> None:
         if any(":" in cidr for cidr in endpoint.addresses):
@@ -223,7 +226,7 @@ class Bridge:
             # The kernel takes the pair away with the namespace, many at a time and far faster
             # than one by one.
             give_up = time.monotonic() + VANISH_SECONDS
-            while _exists(name) and time.monotonic() < give_up:
+            while _index(name) and time.monotonic() < give_up:
                 time.sleep(0.002)
         try:
             self._netlink.run([netlink.delete_link(name)])
@@ -248,13 +251,17 @@ class Bridge:
                 )
             self._firewall.add_forwards(ways)
             self._published.setdefault(endpoint.id, []).extend(ways)
+        forget_datagrams(_datagram_ports(ways))
         if self._rules_see_bridged():
             # What a container sends to its own published port is then led back to it by the bridge
             # itself, which sends a frame out where it came in only in this mode.
             self._set_port(options.veth_name(endpoint.id), netlink.IFLA_BRPORT_MODE)
 
     def _rules_see_bridged(self) -> bool:
-        return self._firewall.name != "none" and sysctls.read(BRIDGE_NETFILTER) == "1"
+        if self._bridged is None:
+            seen = self._firewall.name != "none" and sysctls.read(BRIDGE_NETFILTER) == "1"
+            self._bridged = seen
+        return self._bridged
 
     def _taken(self, ways: Sequence[Forward]) -> Forward | None:
         keys = {(f.version, f.protocol, f.host_ip, f.host_port) for f in ways}
@@ -270,6 +277,7 @@ class Bridge:
         with self._lock:
             ways = self._published.pop(endpoint.id, [])
             self._firewall.remove_forwards(ways)
+        forget_datagrams(_datagram_ports(ways))
 
     @hookimpl
     def recover(
@@ -326,12 +334,16 @@ def _ruled(network: Network, wanted: Options) -> Ruled:
     )
 
 
-def _exists(name: str) -> bool:
+def _datagram_ports(ways: Sequence[Forward]) -> set[int]:
+    return {f.host_port for f in ways if f.protocol == "udp"}
+
+
+def _index(name: str) -> int:
+    """An interface's index, 0 when there is none; unlike a dump it costs the same on any host."""
     try:
-        socket.if_nametoindex(name)
+        return socket.if_nametoindex(name)
     except OSError:
-        return False
-    return True
+        return 0
 
 
 def _conforms(backend: Bridge) -> NetworkBackend:

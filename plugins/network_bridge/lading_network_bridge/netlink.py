@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE = 24
@@ -181,8 +183,9 @@ def change_port(index: int, what: str, *attributes: bytes) -> Message:
 class Netlink:
     """One socket in the network namespace of the thread that makes it; calls are serialised."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self._socket.bind((0, 0))
@@ -259,7 +262,7 @@ class Netlink:
         found = []
         for body in self.dump(RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
             _, prefix, _, _, index = _IFADDR.unpack_from(body)
-            parts = dict(_attributes(body[_IFADDR.size :]))
+            parts = dict(attributes(body[_IFADDR.size :]))
             packed = parts.get(IFA_LOCAL) or parts.get(IFA_ADDRESS, b"")
             found.append((index, f"{ipaddress.ip_address(packed)}/{prefix}"))
         return found
@@ -273,7 +276,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (size + 3) & ~3
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + 4 <= len(data):
         size, kind = _ATTRIBUTE.unpack_from(data, at)
@@ -287,14 +290,14 @@ def _explanation(flags: int, body: bytes) -> str:
     """The kernel's own words about a failure; the request's header lies between code and words."""
     if not flags & NLM_F_ACK_TLVS:
         return ""
-    words = dict(_attributes(body[4 + _HEADER.size :]))
+    words = dict(attributes(body[4 + _HEADER.size :]))
     return words.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    parts = dict(_attributes(body[_IFINFO.size :]))
-    info = dict(_attributes(parts.get(IFLA_LINKINFO, b"")))
+    parts = dict(attributes(body[_IFINFO.size :]))
+    info = dict(attributes(parts.get(IFLA_LINKINFO, b"")))
 
     def word(data: bytes | None) -> str:
         return (data or b"").rstrip(b"\0").decode(errors="replace")

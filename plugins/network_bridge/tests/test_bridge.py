@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -197,6 +198,23 @@ def test_the_firewall_of_the_configuration(lab: Lab) -> None:
 def test_a_network_that_nobody_made(lab: Lab, bridge: Bridge) -> None:
     with pytest.raises(NotFound, match="net1"):
         bridge.attach(network=network(1), endpoint=endpoint(1, 2), netns=lab.namespace("a"))
+
+
+def test_a_client_of_datagrams_reaches_the_next_container(lab: Lab, bridge: Bridge) -> None:
+    one, two = lab.two(bridge, network(1))
+    other = lab.other_host()
+    ports = [Port("udp", SERVER, 9000)]
+    with lab.inside(other):
+        client = socket.socket(type=socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(5)
+        client.connect((lab.HOST, 9000))
+        for host, netns in ((2, one), (3, two)):
+            lab.serve(netns, SERVER, f"c{host}", kind=socket.SOCK_DGRAM)
+            bridge.publish(network=network(1), endpoint=endpoint(1, host), ports=ports)
+            client.send(b"?")
+            assert client.recv(64) == f"c{host}".encode()
+            bridge.unpublish(network=network(1), endpoint=endpoint(1, host))
 
 
 def test_many_ports_at_once(lab: Lab, bridge: Bridge) -> None:
