@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from lading.api.version import Version
 from lading.errors import LadingError, NotModified
@@ -12,6 +13,16 @@ log = logging.getLogger(__name__)
 
 # Errors became JSON with this version; before, they were plain text.
 _JSON: Version = (1, 24)
+
+
+def message_of(error: BaseException) -> str:
+    """What a user reads: the system's words without its numbers, the type of what is a fault."""
+    if isinstance(error, LadingError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        return f"{error.strerror or error}{where}"
+    return f"{type(error).__name__}: {error}"
 
 
 def error_response(error: Exception, version: Version) -> Response:
@@ -24,8 +35,7 @@ def error_response(error: Exception, version: Version) -> Response:
             log.error("%s", message)
     else:
         log.error("internal error", exc_info=error)
-        message = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        status = 500
+        message, status = message_of(error), 500
     if version < _JSON:
         return Response.text(f"{message}\n", status)
     return Response.json({"message": message}, status)

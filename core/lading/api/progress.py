@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lading.api.failures import error_response
+from lading.api.failures import error_response, message_of
 from lading.api.version import version_of
 from lading.errors import Cancelled
 from lading.http.messages import Push, Request, Response
@@ -44,7 +44,7 @@ def progress(request: Request, work: Callable[[Emit], None]) -> Response:
         except Exception as error:
             if not begun:
                 raise
-            text = str(error) or type(error).__name__
+            text = message_of(error)
             emit({"errorDetail": {"message": text}, "error": text})
 
     return Push(

@@ -38,14 +38,19 @@ class TransferRoutes:
         auth, platform = credentials(request), query.get("platform")
         return progress(
             request,
-            lambda emit: self._engine.transfers.pull(name, emit, auth=auth, platform=platform),
+            lambda emit: self._engine.transfers.pull(
+                name, emit, auth=auth, platform=platform, gone=request.gone
+            ),
         )
 
     def push(self, request: Request) -> Response:
         """``POST /images/X/push``."""
         name = name_of(request.values["name"], request.query.get("tag"))
         auth = credentials(request)
-        return progress(request, lambda emit: self._engine.transfers.push(name, emit, auth=auth))
+        return progress(
+            request,
+            lambda emit: self._engine.transfers.push(name, emit, auth=auth, gone=request.gone),
+        )
 
     def search(self, request: Request) -> Response:
         """``GET /images/search``."""

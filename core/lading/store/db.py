@@ -10,6 +10,7 @@ empty file to the present layout. A step, once released, never changes; new ones
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -23,10 +24,15 @@ import msgspec
 
 from lading.errors import Unavailable
 
+log = logging.getLogger(__name__)
+
 Row = tuple[Any, ...]
 
 #: How long another process (a backup, sqlite3(1)) may hold the file before a call gives up.
 BUSY_SECONDS = 10.0
+
+#: Bytes of file and of log that are kept for bad times; the log is checkpointed at this size.
+RESERVE = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,31 @@ class Database:
         self._durable = False
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode=WAL")
+        self._writer.execute("PRAGMA journal_size_limit=-1")
         self._writer.execute(
             "CREATE TABLE IF NOT EXISTS schema_versions (name TEXT PRIMARY KEY, version INTEGER)"
         )
         self._wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        self._reserve()
         for schema in schemas:
             self.migrate(schema)
+
+    def _reserve(self) -> None:
+        """Own some space in advance, so that a full disk stops no change of state.
+
+        A container may fill the disk, and its end must be written down all the same. Pages that
+        were written once are reused: those of the file from its free list, those of the log after
+        a checkpoint.
+        """
+        try:
+            with self.write():
+                self._writer.execute("CREATE TABLE reserve (space BLOB)")
+                self._writer.execute("INSERT INTO reserve VALUES (zeroblob(?))", (RESERVE,))
+                self._writer.execute("DROP TABLE reserve")
+        except sqlite3.OperationalError as error:
+            # The disk is full already: what is there can still be looked at and removed.
+            log.warning('metadata "%s": no space in reserve: %s', self._path, error)
+        self._writer.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def migrate(self, schema: Schema) -> None:
         """Bring one package's tables up to date, in one durable transaction.
