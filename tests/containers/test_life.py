@@ -21,6 +21,7 @@ from lading.model.docker import (
     Empty,
     ExecConfig,
     HostConfig,
+    LogConfig,
     NetworkingConfig,
     RestartPolicy,
     Update,
@@ -398,3 +399,11 @@ def test_a_policy_brings_containers_back_after_the_host_went_down(
     until(lambda: again.get("al").state.running and again.get("un").state.running)
     assert again.get("no").state.status is Status.EXITED
     again.close()
+
+
+def test_log_options_without_a_driver_are_for_the_default_one(containers: Containers) -> None:
+    made = create(containers, host=HostConfig(log_config=LogConfig(config={"max-size": "1m"})))
+    config = containers.get(made).host_config.log_config
+    assert (config.type, config.config) == ("json-file", {"max-size": "1m"})
+    with pytest.raises(Invalid, match="unknown log opt 'colour'"):
+        create(containers, host=HostConfig(log_config=LogConfig(config={"colour": "red"})))

@@ -106,9 +106,11 @@ class Creator:
             "cgroupns_mode": modes.cgroupns(host, settings.default_cgroupns_mode).kind,
             "network_mode": host.network_mode or "default",
         }
-        if not host.log_config.type:
-            changes["log_config"] = LogConfig(type=settings.log_driver, config=settings.log_opts)
-            checks.check_log(settings.log_driver, settings.log_opts)
+        own = host.log_config
+        driver = own.type or settings.log_driver
+        defaults = settings.log_opts if driver == settings.log_driver else {}
+        changes["log_config"] = LogConfig(type=driver, config={**defaults, **own.config})
+        checks.check_log(driver, changes["log_config"].config)
         if not host.restart_policy.name:
             changes["restart_policy"] = RestartPolicy(name="no")
         if host.memory > 0 and host.memory_swap == 0:

@@ -288,6 +288,8 @@ def _mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterator[Json]
         if where not in taken and not where.startswith(below or ("\0",)):
             yield mount
     yield from users
+    # Last, since a user may have mounted something on /etc.
+    yield from (m for m in _files(inputs) if m["destination"] not in taken)
 
 
 def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterator[Json]:
@@ -313,6 +315,10 @@ def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterat
     else:
         yield _mount("/dev/mqueue", "mqueue", "mqueue", safe)
     yield from _shm(inputs, ipc)
+
+
+def _files(inputs: Inputs) -> Iterator[Json]:
+    """What tells a container of names."""
     container = inputs.container
     for where, source in (
         ("/etc/resolv.conf", container.resolv_conf_path),
@@ -320,7 +326,7 @@ def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterat
         ("/etc/hosts", container.hosts_path),
     ):
         if source:
-            read_only = ["ro"] if host.readonly_rootfs else []
+            read_only = ["ro"] if inputs.host.readonly_rootfs else []
             yield _mount(where, "bind", source, ["rbind", "rprivate", *read_only])
 
 
