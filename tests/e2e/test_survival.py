@@ -6,11 +6,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
 
-from lading.testing.daemon import Daemon
+from lading.testing.daemon import Daemon, find_client
 
 pytestmark = pytest.mark.root
 
@@ -46,7 +47,14 @@ def test_attach_works_again_after_a_restart(scratch_daemon: Daemon, client: str)
     daemon.client(client, "run", "-di", "--name", "cat", "busybox", "head", "-n1")
     daemon.stop()
     daemon.start()
-    assert daemon.client(client, "attach", "cat", input=b"hello\n").stdout == b"hello\n"
+    command = [find_client(client), "-H", daemon.host, "attach", "cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attached:
+        assert attached.stdin is not None
+        assert attached.stdout is not None
+        attached.stdin.write(b"hello\n")
+        attached.stdin.flush()
+        assert attached.stdout.readline() == b"hello\n"
+        assert attached.wait(30) == 0
 
 
 def test_exit_time_is_the_true_one(scratch_daemon: Daemon) -> None:
