@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ class FakeMonitor:
         if process["args"] == ["missing"]:
             raise StartFailed('exec: "missing": executable file not found in $PATH', errno=2)
         self.execs[exec_id] = process
-        return SimpleNamespace(pid=77, stream=None)
+        return SimpleNamespace(pid=os.getpid(), stream=None)
 
     def end_exec(self, exec_id: str, code: int) -> None:
         self.tell(

@@ -24,6 +24,12 @@ from lading.errors import Conflict, Invalid, LadingError, NotFound, StartFailed
 from lading.model.docker import ExecConfig
 from lading.monitor import AttachSpec, Exit, Monitor
 
+#: Flag of include/linux/sched.h, in the ninth field of /proc/<pid>/stat.
+PF_EXITING = 0x4
+
+#: How long ``inspect`` waits for a process that is ending, in seconds.
+ENDING_SECONDS = 5.0
+
 #: Records of finished execs that are kept for ``inspect``, per container.
 KEPT = 100
 
@@ -91,12 +97,7 @@ class Execs:
             live = self._table.lookup(record.container)
             monitor = live.monitor if live else None
             if monitor is not None:
-                # Clients ask right after the end of the stream, which reaches them without the
-                # daemon: this answer comes behind the event of the exit.
-                try:
-                    monitor.state()
-                except LadingError:
-                    pass
+                self._catch_up(monitor, record)
             record = self.get(exec_id)
         return record
 
@@ -190,14 +191,34 @@ class Execs:
 
     def ended(self, live: Live, exec_id: str, exit: Exit) -> None:
         """It has ended; called from the thread that serves all monitors."""
+        record = self._note_exit(exec_id, exit)
+        if record is not None:
+            self._tell(live, "exec_die", record, exitCode=str(exit.code))
+
+    def _note_exit(self, exec_id: str, exit: Exit) -> Exec | None:
         with self._lock:
             record = self._records.get(exec_id)
-            if record is None:
-                return
-            self._records[exec_id] = msgspec.structs.replace(
-                record, running=False, exit_code=exit.code, pid=0, can_remove=True
-            )
-        self._tell(live, "exec_die", record, exitCode=str(exit.code))
+            if record is not None:
+                self._records[exec_id] = msgspec.structs.replace(
+                    record, running=False, exit_code=exit.code, pid=0, can_remove=True
+                )
+            return record
+
+    def _catch_up(self, monitor: Monitor, record: Exec) -> None:
+        """Wait for the exit of an exec that is just ending.
+
+        Clients ask for the exit code right after the end of the stream. They see that without the
+        daemon, and before the monitor can know of the exit: the kernel closes files first.
+        """
+        try:
+            if is_exiting(record.pid):
+                self._note_exit(record.id, monitor.exec_wait(record.id, ENDING_SECONDS))
+            else:
+                # Its answer comes behind the event of an exit that the monitor knows.
+                monitor.state()
+        except (LadingError, TimeoutError):
+            # The monitor has gone, or the process takes long to die: the record says what is known.
+            return
 
     def container_ended(self, container: str) -> None:
         """Its execs have gone with it."""
@@ -286,6 +307,16 @@ class ExecStream:
             self._execs.note_failure(self._record, 126)
             raise
         self._execs.note_start(self._live, self._record, started.pid)
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process has ended or is past the point of no return (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & PF_EXITING)
 
 
 def exit_code(number: int) -> int:
