@@ -102,6 +102,7 @@ class Settings(Table, frozen=True):
     registry: dict[str, Registry] = {}
     registry_mirrors: list[str] = []
     insecure_registries: list[str] = []
+    registry_timeout: float = 60.0
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lading.api.parameters import Filters
@@ -23,11 +23,21 @@ class Transfers(Protocol):
     JSON messages.
     """
 
-    def pull(self, name: str, emit: Emit, *, auth: AuthConfig | None, platform: str) -> None:
-        """Pull an image; without a tag, ``latest``."""
+    def pull(
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        auth: AuthConfig | None,
+        platform: str,
+        gone: Callable[[], bool],
+    ) -> None:
+        """Pull an image; without a tag, all of the repository's. ``gone``: give up."""
         ...
 
-    def push(self, name: str, emit: Emit, *, auth: AuthConfig | None) -> None:
+    def push(
+        self, name: str, emit: Emit, *, auth: AuthConfig | None, gone: Callable[[], bool]
+    ) -> None:
         """Push an image; without a tag, all of its repository's."""
         ...
 

@@ -58,7 +58,8 @@ class Remote:
 
     ``host`` is ``name[:port]``; ``repository`` the path without it. ``insecure`` allows plain HTTP
     and unverified TLS. ``certificates`` is a directory with ``*.crt`` (authorities) and pairs of
-    ``*.cert`` and ``*.key`` (client's), or "".
+    ``*.cert`` and ``*.key`` (client's), or "". A peer that is silent for ``timeout`` seconds counts
+    as dead.
     """
 
     host: str
@@ -67,6 +68,7 @@ class Remote:
     certificates: str = ""
     credentials: Credentials | None = None
     operation: str = ""
+    timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Stream(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it, read to the end or not."""
+        """Let go of it, read to the end or not; a ``read`` of another thread ends then."""
         ...
 
 
@@ -120,7 +122,8 @@ class OutgoingLayer:
 
     ``digest`` and ``size`` are "" and -1 for one that is compressed while it is sent: they are
     known when its stream is at the end, from ``sent()``. ``open`` may be called again, for a new
-    attempt.
+    attempt, and gives the same bytes. ``sources`` are other repositories of the same registry that
+    may have it.
     """
 
     diff_id: str
@@ -129,6 +132,7 @@ class OutgoingLayer:
     media_type: str
     open: Callable[[], Stream]
     sent: Callable[[], tuple[str, int]]
+    sources: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

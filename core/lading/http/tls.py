@@ -166,3 +166,22 @@ def client_context(
     if certificate is not None:
         context.load_cert_chain(certificate, key)
     return context
+
+
+def directory_context(folder: Path | None, *, verify: bool = True) -> ssl.SSLContext:
+    """The context of a client of one host, from a directory of ``certs.d``.
+
+    It may hold authorities ``*.crt`` and pairs of ``*.cert`` and ``*.key`` to show to the host. The
+    system's authorities are trusted as well; with authorities of its own, a host is always verified.
+    Raises OSError and ssl.SSLError for files that cannot be used.
+    """
+    context = client_context(verify=verify)
+    if folder is None:
+        return context
+    for authority in sorted(folder.glob("*.crt")):
+        context.load_verify_locations(authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = True
+    for certificate in sorted(folder.glob("*.cert")):
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    return context

@@ -43,7 +43,11 @@ SCHEMA = Schema(
             diff_id TEXT NOT NULL, media_type TEXT NOT NULL, digest TEXT NOT NULL,
             size INTEGER NOT NULL, PRIMARY KEY (diff_id, digest)
         );
+        """,
         """
+        -- Layers of protocols without digests: what a registry's key led to.
+        CREATE TABLE fetched (key TEXT PRIMARY KEY, diff_id TEXT NOT NULL);
+        """,
     ],
 )
 
@@ -194,9 +198,10 @@ class Catalog:
             connection.execute(
                 "DELETE FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)"
             )
-            connection.execute(
-                "DELETE FROM compressed WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)"
-            )
+            for table in ("compressed", "fetched"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)"
+                )
 
     def chains(self) -> set[str]:
         """The chain IDs of all layers of all images."""
@@ -215,6 +220,26 @@ class Catalog:
         """A layer by its blob."""
         row = self._db.row("SELECT diff_id FROM layers WHERE digest = ?", digest)
         return None if row is None else self.layer(str(row[0]))
+
+    def fetched(self, key: str) -> Layer | None:
+        """The layer that a registry's key led to, if some image still has it."""
+        row = self._db.row("SELECT diff_id FROM fetched WHERE key = ?", key)
+        return None if row is None else self.layer(str(row[0]))
+
+    def remember_fetched(self, key: str, diff_id: str) -> None:
+        """Note what a registry's key led to."""
+        with self._db.write(durable=False) as connection:
+            connection.execute("INSERT OR REPLACE INTO fetched VALUES (?, ?)", (key, diff_id))
+
+    def repositories_with(self, diff_id: str) -> list[str]:
+        """The canonical names, without tags, of the repositories that a layer's images were pulled
+        from or pushed to."""
+        rows = self._db.rows(
+            "SELECT DISTINCT n.name FROM names n JOIN image_layers i ON i.image = n.image "
+            "WHERE i.diff_id = ? AND n.is_digest ORDER BY n.name",
+            diff_id,
+        )
+        return sorted({str(row[0]).rpartition("@")[0] for row in rows})
 
     def remember_compressed(self, diff_id: str, descriptor: oci.Descriptor) -> None:
         """Note which compressed blob a layer became when it was pushed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from lading.archive import Applied, Archives
 from lading.archive.compression import Source
-from lading.backends import Backends
+from lading.backends import Backends, Loaded
 from lading.errors import Invalid
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Filesystem, LayerDirectory
@@ -26,6 +26,9 @@ from lading.model import reference
 from lading.store.blobs import Blobs
 from lading.store.db import Database
 from lading.store.events import Events
+
+#: How long, in seconds, the blobs of a pull that did not end are kept over a restart.
+RECENT_SECONDS = 24 * 3600.0
 
 #: ``list`` is a method below.
 Strings = list[str]
@@ -50,7 +53,7 @@ class Images:
         self.catalog = Catalog(db, blobs)
         self.users: Callable[[str], Sequence[User]] = lambda image_id: ()
         self._filesystems, self._events = filesystems, events
-        self._unpacking = Unpacking(self.catalog, blobs, filesystems, archives)
+        self.unpacking = Unpacking(self.catalog, blobs, filesystems, archives)
         self._making = Making(self.catalog, blobs, archives)
         self._loading = Loading(self.catalog, blobs, archives)
         self._removal = Removal(self.catalog, events, self._users_of)
@@ -60,8 +63,9 @@ class Images:
     def start(self) -> None:
         """At daemon start: sweep what a killed one has left half made."""
         self.blobs.sweep()
-        self._unpacking.sweep()
-        self.collect()
+        self.unpacking.sweep()
+        # A pull that was cut off finds its layers again.
+        self.collect(spare=RECENT_SECONDS)
 
     def _users_of(self, image_id: str) -> Sequence[User]:
         return self.users(image_id)
@@ -154,16 +158,19 @@ class Images:
     def _space(self) -> int:
         return self.layers_size()
 
-    def collect(self) -> None:
-        """Remove blobs and snapshots that no image needs, unless images are just being added."""
+    def collect(self, *, spare: float = 0) -> None:
+        """Remove blobs and snapshots that no image needs, unless images are just being added.
+
+        ``spare`` keeps the blobs of the last so many seconds.
+        """
         with self._adding.exclusively() as alone:
             if not alone:
                 return
             needed = self.catalog.referenced_blobs()
             for digest in list(self.blobs.walk()):
-                if digest not in needed:
+                if digest not in needed and self.blobs.age(digest) >= spare:
                     self.blobs.remove(digest)
-            self._unpacking.collect(self.catalog.chains())
+            self.unpacking.collect(self.catalog.chains())
 
     # -- making
 
@@ -193,7 +200,7 @@ class Images:
 
     def _unpack_or_forget(self, image: Image) -> None:
         try:
-            self._unpacking.unpacked(image, self._filesystems.get())
+            self.unpacking.unpacked(image, self._filesystems.get())
         except BaseException:
             if not self.catalog.canonical_names(image.id) and not self.users(image.id):
                 self.catalog.drop(image.id)
@@ -253,6 +260,10 @@ class Images:
             if named is not None:
                 self.catalog.point(named.canonical, image_id)
         return self.catalog.get(image_id)
+
+    def default_filesystem(self) -> Loaded[Filesystem]:
+        """The backend on which new images are unpacked."""
+        return self._filesystems.get()
 
     def measure(self, digest: str) -> Applied:
         """Read a layer's blob through: its diff ID, length and sizes."""
@@ -329,7 +340,7 @@ class Images:
 
         Unpacks what is missing there.
         """
-        return self._unpacking.snapshot_for(image, filesystem)
+        return self.unpacking.snapshot_for(image, filesystem)
 
 
 def _named(repo: str, tag: str) -> reference.Reference | None:

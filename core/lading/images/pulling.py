@@ -1,36 +1,29 @@
-"""Pull: layers side by side, each fetched once however many pulls want it, verified, unpacked.
+"""Pull: layers fetched side by side and unpacked meanwhile, each once however many pulls want it.
 
-A layer that breaks off is taken up where it broke, also by another pull after a crash: the part
-that is here has a name made of the layer's digest.
+An image is registered when all its layers are here, verified and unpacked; until then it has no
+name and cannot be run. What a pull that failed has fetched is found again by the next one.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-import msgspec
-
-from lading.archive.compression import SNIFF, sniff
+from lading.archive.compression import sniff
 from lading.backends import Loaded
-from lading.errors import Cancelled, Invalid, LadingError, NotFound, Unavailable, Unsupported
+from lading.errors import Cancelled, Invalid, LadingError, NotFound, Unavailable
+from lading.hooks.filesystem import Filesystem
 from lading.hooks.registry import Registry, Remote, RemoteImage, RemoteLayer
+from lading.images.downloads import Download, Emit, Stop, Turns, short
 from lading.images.images import Images
-from lading.images.making import encode_config
-from lading.images.records import NewLayer
-from lading.model import oci
-from lading.store.blobs import CHUNK, BlobWriter
+from lading.images.records import Layer, NewLayer
+from lading.images.unpacking import Ahead
+from lading.model import legacy, oci
 
-Emit = Callable[[Mapping[str, Any]], None]
-
-ATTEMPTS = 6
-#: Seconds between progress messages of one layer.
-CADENCE = 0.1
+#: Seconds between looks whether the client is still there.
+PATIENCE = 0.5
 
 _MEDIA_TYPES = {"": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
@@ -44,36 +37,47 @@ class Pulled:
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    layer: NewLayer
+    ahead: Ahead
+    fresh: bool
+
+
 class Pulling:
     """Pulls images; thread safe."""
 
     def __init__(self, images: Images, parallel: int) -> None:
         self._images, self._parallel = images, max(parallel, 1)
-        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns = Turns()
 
-    def pull(
+    def fetch(
         self,
         backend: Loaded[Registry],
         remote: Remote,
-        reference: str,
-        platform: str,
-        names: Callable[[str], Sequence[str]],
+        found: RemoteImage,
+        names: Sequence[str],
         emit: Emit,
+        gone: Callable[[], bool],
     ) -> Pulled:
-        """Fetch an image and register it under ``names(digest)``."""
-        found = backend.hook.resolve(remote=remote, reference=reference, platform=platform)
-        with self._images.adding():
-            layers = self._fetch_all(backend, remote, found, emit)
-            config = _completed(found.config, layers)
-            image_id = oci.digest_of(config)
-            fresh = not self._known(image_id)
-            if found.manifest is not None:
-                self._images.blobs.write(found.manifest.content)
-            for layer in layers:
-                emit({"id": _short(layer.digest), "status": "Extracting"})
-            self._images.create(config, layers, names(found.digest))
-            for layer in layers:
-                emit({"id": _short(layer.digest), "status": "Pull complete"})
+        """Fetch a resolved image and register it under canonical names.
+
+        ``gone``: whether nobody wants it any more. Raises what the transport raises, Invalid,
+        Cancelled.
+        """
+        job = _Job(self._images, self._turns, backend, remote, found, emit)
+        try:
+            with self._images.adding():
+                layers = job.run(self._parallel, gone)
+                config = _completed(found.config, layers)
+                image_id = oci.digest_of(config)
+                fresh = not self._known(image_id)
+                if found.manifest is not None:
+                    self._images.blobs.write(found.manifest.content)
+                self._images.create(config, layers, names)
+        except Cancelled:
+            self._images.collect()
+            raise
         return Pulled(image_id, found.digest, fresh)
 
     def _known(self, image_id: str) -> bool:
@@ -83,55 +87,135 @@ class Pulling:
             return False
         return True
 
-    def _fetch_all(
-        self, backend: Loaded[Registry], remote: Remote, found: RemoteImage, emit: Emit
-    ) -> list[NewLayer]:
-        diff_ids = oci.decode_config(found.config).rootfs.diff_ids
-        if diff_ids and len(diff_ids) != len(found.layers):
-            raise Invalid(f"the image has {len(found.layers)} layers, its config {len(diff_ids)}")
-        stop = threading.Event()
-        with ThreadPoolExecutor(self._parallel, "pull") as pool:
-            futures = [
-                pool.submit(
-                    self._layer, backend, remote, layer, diff_ids[n] if diff_ids else "", emit, stop
-                )
-                for n, layer in enumerate(found.layers)
-            ]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                stop.set()
-                for future in futures:
-                    future.cancel()
-                raise
 
-    def _layer(
+class _Job:
+    """The layers of one pull."""
+
+    def __init__(
         self,
+        images: Images,
+        turns: Turns,
         backend: Loaded[Registry],
         remote: Remote,
-        layer: RemoteLayer,
-        diff_id: str,
+        found: RemoteImage,
         emit: Emit,
-        stop: threading.Event,
-    ) -> NewLayer:
-        with self._locks[layer.digest or layer.key]:
-            known = self._images.catalog.layer_by_digest(layer.digest) if layer.digest else None
-            if known is None and diff_id:
-                known = self._images.catalog.layer(diff_id)
-            if known is not None and self._images.blobs.has(known.digest):
-                emit({"id": _short(layer.digest or known.digest), "status": "Already exists"})
-                return NewLayer(
-                    known.diff_id, known.digest, known.media_type, known.size, known.length
-                )
-            digest = layer.digest
-            if not digest or not self._images.blobs.has(digest):
-                emit({"id": _short(digest or layer.key), "status": "Pulling fs layer"})
-                digest = self._download(backend, remote, layer, emit, stop)
-            return self._described(layer, digest, diff_id)
+    ) -> None:
+        self._images, self._turns = images, turns
+        self._backend, self._remote = backend, remote
+        self._emit, self._stop = emit, Stop()
+        self._layers = list(found.layers)
+        self._diff_ids = oci.decode_config(found.config).rootfs.diff_ids
+        if self._diff_ids and len(self._diff_ids) != len(self._layers):
+            raise Invalid(
+                f"the image has {len(self._layers)} layers, its config {len(self._diff_ids)}"
+            )
+        # Without diff IDs nothing can be unpacked before everything is here.
+        self._chain = oci.chain_ids(self._diff_ids) if self._diff_ids else [""] * len(self._layers)
+        self._filesystem: Loaded[Filesystem] = images.default_filesystem()
 
-    def _described(self, layer: RemoteLayer, digest: str, diff_id: str) -> NewLayer:
+    def run(self, parallel: int, gone: Callable[[], bool]) -> list[NewLayer]:
+        """Fetch all layers, and unpack them as far as that can be done in advance."""
+        with ThreadPoolExecutor(parallel, "pull") as pool:
+            futures = [pool.submit(self._fetch, n) for n in range(len(self._layers))]
+            with self._ending(futures):
+                return [self._settled(n, futures, gone) for n in range(len(futures))]
+
+    @contextmanager
+    def _ending(self, futures: Sequence[Future[_Fetched]]) -> Iterator[None]:
+        """On failure end the downloads and drop what was unpacked in advance."""
+        try:
+            yield
+        except BaseException:
+            self._stop.set()
+            for future in futures:
+                future.cancel()
+            for future in futures:
+                if not future.cancelled() and future.exception() is None:
+                    self._images.unpacking.abandon(future.result().ahead, self._filesystem)
+            raise
+
+    def _settled(
+        self, n: int, futures: Sequence[Future[_Fetched]], gone: Callable[[], bool]
+    ) -> NewLayer:
+        """Wait for a layer, unless another one fails, and put it on its parent."""
+        while not futures[n].done():
+            pending = [future for future in futures if not future.done()]
+            done, _ = wait(pending, PATIENCE, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if gone():
+                raise Cancelled("the client went away")
+        fetched = futures[n].result()
+        layer = fetched.layer
+        if self._chain[n]:
+            applied = self._images.unpacking.settle(
+                self._placed(n, layer), self._chain[n - 1] if n else "", fetched.ahead,
+                self._filesystem,
+            )  # fmt: skip
+            if applied is not None:
+                layer = replace(layer, size=applied.size, length=applied.length)
+        if fetched.fresh:
+            self._tell(self._layers[n], "Pull complete")
+        return layer
+
+    def _placed(self, n: int, layer: NewLayer) -> Layer:
+        return Layer(
+            layer.diff_id, self._chain[n], layer.digest, layer.media_type, layer.size, layer.length
+        )
+
+    def _fetch(self, n: int) -> _Fetched:
+        """In a thread of the pool: get the layer and unpack it, if that can be done in advance."""
+        remote_layer = self._layers[n]
+        diff_id = self._diff_ids[n] if self._diff_ids else ""
+        with self._turns.turn(remote_layer.digest or remote_layer.key, self._stop):
+            layer = self._here(remote_layer, diff_id)
+            fresh = layer is None
+            if layer is None:
+                self._tell(remote_layer, "Pulling fs layer")
+                layer = self._download(remote_layer, diff_id)
+            else:
+                self._tell(remote_layer, "Already exists")
+        if not self._chain[n]:
+            return _Fetched(layer, Ahead(), fresh)
+        self._stop.check()
+        if fresh:
+            self._tell(remote_layer, "Extracting")
+        ahead = self._images.unpacking.ahead(self._placed(n, layer), n > 0, self._filesystem)
+        return _Fetched(layer, ahead, fresh)
+
+    def _here(self, remote_layer: RemoteLayer, diff_id: str) -> NewLayer | None:
+        """The layer, when some image has it, or an earlier pull has left its blob."""
+        catalog, blobs = self._images.catalog, self._images.blobs
+        if diff_id:
+            known = catalog.layer(diff_id)
+        elif remote_layer.digest:
+            known = catalog.layer_by_digest(remote_layer.digest)
+        else:
+            known = catalog.fetched(self._key(remote_layer))
+        if known is not None and blobs.has(known.digest):
+            return NewLayer(known.diff_id, known.digest, known.media_type, known.size, known.length)
+        if remote_layer.digest and blobs.has(remote_layer.digest):
+            return self._described(remote_layer.digest, diff_id)
+        return None
+
+    def _key(self, remote_layer: RemoteLayer) -> str:
+        """Keys mean something to their own registry only, so that none can vouch for another."""
+        return f"{self._backend.name} {self._remote.host} {remote_layer.key}"
+
+    def _download(self, remote_layer: RemoteLayer, diff_id: str) -> NewLayer:
+        download = Download(
+            self._images.blobs, self._backend, self._remote, remote_layer, self._emit, self._stop
+        )
+        key = remote_layer.digest or remote_layer.key
+        digest = download.fetch(lambda: self._turns.wanted(key))
+        layer = self._described(digest, diff_id)
+        if not remote_layer.digest:
+            self._images.catalog.remember_fetched(self._key(remote_layer), layer.diff_id)
+        return layer
+
+    def _described(self, digest: str, diff_id: str) -> NewLayer:
         with self._images.blobs.open(digest) as blob:
-            kind = sniff(blob.read(SNIFF))
+            kind = sniff(blob.read(16))
         media_type = _MEDIA_TYPES.get(kind, f"{oci.LAYER}+{kind}")
         if diff_id:
             length = self._images.blobs.size(digest) if not kind else -1
@@ -139,99 +223,22 @@ class Pulling:
         read = self._images.measure(digest)
         return NewLayer(read.diff_id, digest, media_type, read.size, read.length)
 
-    def _download(
-        self,
-        backend: Loaded[Registry],
-        remote: Remote,
-        layer: RemoteLayer,
-        emit: Emit,
-        stop: threading.Event,
-    ) -> str:
-        name = f"pull-{layer.digest.replace(':', '-')}" if layer.digest else ""
-        with self._images.blobs.writer(layer.digest, name) as writer:
-            for attempt in range(ATTEMPTS):
-                try:
-                    self._attempt(backend, remote, layer, writer, emit, stop)
-                    break
-                except (OSError, Unavailable) as error:
-                    if attempt == ATTEMPTS - 1:
-                        raise Unavailable(
-                            f"layer {_short(layer.digest or layer.key)} broke off "
-                            f"{ATTEMPTS} times: {error}"
-                        ) from error
-                    status = f"Retrying in {2**attempt * 0.2:.1f} seconds"
-                    emit({"id": _short(layer.digest or layer.key), "status": status})
-                    if stop.wait(2**attempt * 0.2):
-                        raise Cancelled("the pull was cancelled") from error
-            if layer.size >= 0 and writer.offset != layer.size:
-                offset = writer.offset
-                writer.drop()
-                raise Invalid(
-                    f"layer {layer.digest} has {offset} bytes where {layer.size} are expected"
-                )
-            emit({"id": _short(layer.digest or layer.key), "status": "Verifying Checksum"})
-            digest = writer.commit()
-            emit({"id": _short(layer.digest or layer.key), "status": "Download complete"})
-        return digest
-
-    def _attempt(
-        self,
-        backend: Loaded[Registry],
-        remote: Remote,
-        layer: RemoteLayer,
-        writer: BlobWriter,
-        emit: Emit,
-        stop: threading.Event,
-    ) -> None:
-        if 0 <= layer.size <= writer.offset and writer.offset:
-            if writer.offset > layer.size:
-                writer.restart()
-            else:
-                return
-        try:
-            stream = backend.hook.open_blob(remote=remote, layer=layer, offset=writer.offset)
-        except Unsupported:
-            writer.restart()
-            stream = backend.hook.open_blob(remote=remote, layer=layer, offset=0)
-        told = 0.0
-        try:
-            while piece := stream.read(CHUNK):
-                writer.write(piece)
-                if 0 <= layer.size < writer.offset:
-                    raise Invalid(f"layer {layer.digest} is longer than its {layer.size} bytes")
-                if stop.is_set():
-                    raise Cancelled("the pull was cancelled")
-                if (now := time.monotonic()) - told > CADENCE:
-                    told = now
-                    progress = {"current": writer.offset, "total": max(layer.size, 0)}
-                    emit(
-                        {
-                            "id": _short(layer.digest or layer.key),
-                            "status": "Downloading",
-                            "progressDetail": progress,
-                        }
-                    )
-        finally:
-            stream.close()
-        if writer.offset < layer.size:
-            raise OSError(f"the stream ended at {writer.offset} of {layer.size} bytes")
+    def _tell(self, layer: RemoteLayer, status: str) -> None:
+        label = short(layer.digest or layer.key)
+        self._emit({"id": label, "status": status, "progressDetail": {}})
 
 
 def _completed(config: bytes, layers: Sequence[NewLayer]) -> bytes:
     """The config as it came, or with the diff IDs that a protocol without digests lacks."""
     if oci.decode_config(config).rootfs.diff_ids or not layers:
         return config
-    document: dict[str, Any] = msgspec.json.decode(config)
+    document = legacy.decode(config)
     document["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
-    return encode_config(document)
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+    return legacy.encode(document)
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether another source of the same image may do better."""
-    return isinstance(error, (OSError, Unavailable, NotFound)) or (
+    return isinstance(error, (OSError, Unavailable, NotFound, Invalid)) or (
         isinstance(error, LadingError) and error.status >= 500
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, BinaryIO
 
+from lading.archive.compression import Source, opened
 from lading.backends import Loaded
-from lading.errors import NotFound
+from lading.errors import Cancelled, LadingError, NotFound
 from lading.hooks.registry import (
     OutgoingImage,
     OutgoingLayer,
@@ -19,16 +20,23 @@ from lading.hooks.registry import (
     RemoteManifest,
     Stream,
 )
+from lading.images.downloads import CADENCE, Emit, short
 from lading.images.images import Images
 from lading.images.records import Image, Layer
 from lading.model import oci
-from lading.store.blobs import CHUNK
+from lading.store.blobs import CHUNK, Blobs
 
-Emit = Callable[[Mapping[str, Any]], None]
-CADENCE = 0.1
 #: isal's fastest but one: what it saves in bytes no network on earth gives back in time.
 LEVEL = 1
+#: Seconds between looks whether the client is still there.
+PATIENCE = 0.5
 
+#: What registries take as it is.
+_AS_IT_IS = (
+    oci.LAYER_GZIP,
+    oci.LAYER_ZSTD,
+    oci.DOCKER_LAYER_GZIP,
+)
 _STATES = {"pushed": "Pushed", "exists": "Layer already exists", "mounted": "Mounted"}
 
 
@@ -45,29 +53,60 @@ class Pushing:
         image: Image,
         tags: Sequence[str],
         emit: Emit,
+        gone: Callable[[], bool],
     ) -> RemoteManifest:
         """Store an image under tags; returns the manifest of the last one."""
         outgoing = self._outgoing(image, tags, remote)
         for layer in outgoing.layers:
-            emit({"id": _short(layer.diff_id), "status": "Preparing"})
-        parallel = 1 if "ordered-push" in backend.capabilities else self._parallel
-        with ThreadPoolExecutor(parallel, "push") as pool:
-            futures = [
-                pool.submit(self._layer, backend, remote, outgoing, layer, emit)
-                for layer in outgoing.layers
-            ]
-            pushed = [future.result() for future in futures]
-        manifest = None
+            _tell(emit, layer, "Preparing")
+        pushed = self._layers(backend, remote, outgoing, emit, gone)
+        manifest = RemoteManifest("", "", b"")
         for tag in tags:
             manifest = backend.hook.push_image(
                 remote=remote, image=outgoing, layers=pushed, tag=tag
             )
             size = len(manifest.content)
+            if not manifest.digest:
+                emit({"status": f"Pushed tag {tag} for image {short(image.id)}"})
+                continue
             emit({"status": f"{tag}: digest: {manifest.digest} size: {size}"})
             aux = {"Tag": tag, "Digest": manifest.digest, "Size": size}
             emit({"progressDetail": {}, "aux": aux})
-        assert manifest is not None
         return manifest
+
+    def _layers(
+        self,
+        backend: Loaded[Registry],
+        remote: Remote,
+        outgoing: OutgoingImage,
+        emit: Emit,
+        gone: Callable[[], bool],
+    ) -> list[PushedLayer]:
+        parallel = 1 if "ordered-push" in backend.capabilities else self._parallel
+
+        def heard(message: Any) -> None:
+            if gone():
+                raise Cancelled("the client went away")
+            emit(message)
+
+        with ThreadPoolExecutor(parallel, "push") as pool:
+            futures = [
+                pool.submit(self._layer, backend, remote, outgoing, layer, heard)
+                for layer in outgoing.layers
+            ]
+            try:
+                pending = set(futures)
+                while pending:
+                    done, pending = wait(pending, PATIENCE, FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                    if gone():
+                        raise Cancelled("the client went away")
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+            return [future.result() for future in futures]
 
     def _layer(
         self,
@@ -83,18 +122,12 @@ class Pushing:
             nonlocal told
             if (now := time.monotonic()) - told > CADENCE:
                 told = now
-                progress = {"current": sent, "total": max(layer.size, 0)}
-                emit(
-                    {
-                        "id": _short(layer.diff_id),
-                        "status": "Pushing",
-                        "progressDetail": progress,
-                    }
-                )
+                detail = {"current": sent, "total": max(layer.size, 0)}
+                emit({"id": short(layer.diff_id), "status": "Pushing", "progressDetail": detail})
 
         pushed = backend.hook.push_layer(remote=remote, image=image, layer=layer, tell=tell)
-        emit({"id": _short(layer.diff_id), "status": _STATES[pushed.state]})
-        if pushed.digest != layer.diff_id:
+        _tell(emit, layer, _STATES[pushed.state])
+        if pushed.size >= 0 and pushed.digest not in ("", layer.diff_id, layer.digest):
             descriptor = oci.Descriptor(pushed.media_type, pushed.digest, pushed.size)
             self._images.catalog.remember_compressed(layer.diff_id, descriptor)
         return pushed
@@ -103,7 +136,7 @@ class Pushing:
         return OutgoingImage(
             image.id,
             image.config_bytes,
-            [self._outgoing_layer(layer) for layer in image.layers],
+            [self._outgoing_layer(layer, remote) for layer in image.layers],
             tags,
             self._manifest(image),
         )
@@ -114,68 +147,90 @@ class Pushing:
             digest = name.rpartition("@")[2]
             try:
                 content = self._images.blobs.read(digest)
-                if oci.decode_manifest(content).config.digest == image.id:
-                    kind = oci.decode_manifest(content).media_type or oci.MANIFEST
-                    return RemoteManifest(digest, kind, content)
-            except NotFound:
+                manifest = oci.decode_manifest(content)
+            except LadingError:
                 continue
+            if manifest.config.digest == image.id:
+                return RemoteManifest(digest, manifest.media_type or oci.MANIFEST, content)
         return None
 
-    def _outgoing_layer(self, layer: Layer) -> OutgoingLayer:
-        blobs = self._images.blobs
-        if layer.media_type != oci.LAYER:
+    def _sources(self, layer: Layer, remote: Remote) -> list[str]:
+        """Other repositories of the registry that should have the layer."""
+        found = []
+        for name in self._images.catalog.repositories_with(layer.diff_id):
+            domain, _, path = name.partition("/")
+            if domain == remote.host and path != remote.repository:
+                found.append(path)
+        return found
+
+    def _outgoing_layer(self, layer: Layer, remote: Remote) -> OutgoingLayer:
+        blobs, sources = self._images.blobs, self._sources(layer, remote)
+        if layer.media_type in _AS_IT_IS:
             size = blobs.size(layer.digest)
             sent = (layer.digest, size)
             return OutgoingLayer(
                 layer.diff_id, layer.digest, size, layer.media_type,
-                lambda: blobs.open(layer.digest), lambda: sent,
+                lambda: blobs.open(layer.digest), lambda: sent, sources,
             )  # fmt: skip
-        current: list[_Compressing] = []
-
-        def opened() -> Stream:
-            current[:] = [_Compressing(blobs.open(layer.digest))]
-            return current[0]
-
-        def sent_now() -> tuple[str, int]:
-            return current[0].result()
-
+        compressing = _Compressing(blobs, layer.digest)
         known = self._images.catalog.compressed(layer.diff_id)
         digest, size = (known[0].digest, known[0].size) if known else ("", -1)
-        return OutgoingLayer(layer.diff_id, digest, size, oci.LAYER_GZIP, opened, sent_now)
+        return OutgoingLayer(
+            layer.diff_id, digest, size, oci.LAYER_GZIP, compressing.open, compressing.sent, sources
+        )
 
 
 class _Compressing:
-    """A layer read as gzip; the same bytes each time, so that its digest can be remembered."""
+    """A layer as gzip; the same bytes each time it is opened, so that its digest is remembered."""
 
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        self._blobs, self._digest = blobs, digest
+        self._last: _Gzip | None = None
+
+    def open(self) -> Stream:
+        """A new stream."""
+        self._last = _Gzip(self._blobs.open(self._digest))
+        return self._last
+
+    def sent(self) -> tuple[str, int]:
+        """Digest and size of the last stream, read to its end."""
+        if self._last is None:
+            raise NotFound(f"layer {self._digest} was not read yet")
+        return self._last.result()
+
+
+class _Gzip:
     def __init__(self, blob: BinaryIO) -> None:
         from isal import isal_zlib  # only the daemon that pushes needs it
 
         self._blob = blob
+        self._plain: Source
+        self._plain, _ = opened(blob)
         self._compressor: Any = isal_zlib.compressobj(LEVEL, wbits=31)
         self._hash = hashlib.sha256()
         self._size = 0
+        self._rest = b""
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
-        """Some compressed bytes: as many as a piece of the layer makes."""
-        while not self._ended:
-            piece = self._blob.read(CHUNK)
+        """Some compressed bytes."""
+        while not self._rest and not self._ended:
+            piece = self._plain.read(CHUNK)
             self._ended = not piece
-            out: bytes = self._compressor.compress(piece) if piece else self._compressor.flush()
-            if out:
-                self._hash.update(out)
-                self._size += len(out)
-                return out
-        return b""
+            self._rest = self._compressor.compress(piece) if piece else self._compressor.flush()
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self._hash.update(part)
+        self._size += len(part)
+        return part
 
     def close(self) -> None:
         """Close the layer."""
         self._blob.close()
 
     def result(self) -> tuple[str, int]:
-        """Digest and size, once read to the end."""
+        """Digest and size of what was read."""
         return f"sha256:{self._hash.hexdigest()}", self._size
 
 
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+def _tell(emit: Emit, layer: OutgoingLayer, status: str) -> None:
+    emit({"id": short(layer.diff_id), "status": status, "progressDetail": {}})

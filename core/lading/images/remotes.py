@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from uuid import uuid4
 from lading.backends import Backends, Loaded
 from lading.config import Registry as RegistrySettings
 from lading.config import Settings
-from lading.errors import Denied, LadingError, Unauthorized, Unavailable
+from lading.errors import Denied, LadingError, Unavailable
 from lading.hooks.registry import Credentials, Registry, Remote
 from lading.model.reference import DEFAULT_DOMAIN, Reference
 
 #: Where images of the default domain are; its name is not its registry's.
 DEFAULT_HOST = "registry-1.docker.io"
+
+#: How long the answer to a ping holds, in seconds.
+REMEMBER_SECONDS = 300.0
 
 #: Directories of certificates by ``host:port``, in the order in which they are looked for.
 CERTIFICATES = (Path("/etc/lading/certs.d"), Path("/etc/docker/certs.d"))
@@ -27,7 +31,7 @@ class Remotes:
 
     def __init__(self, registries: Backends[Registry], settings: Settings) -> None:
         self._registries, self._settings = registries, settings
-        self._chosen: dict[str, str] = {}
+        self._chosen: dict[str, tuple[str, float]] = {}
 
     def candidates(self, reference: Reference, credentials: Credentials | None) -> list[Remote]:
         """The ways to an image, mirrors first. Raises Denied for a blocked registry."""
@@ -51,6 +55,7 @@ class Remotes:
                 _certificates(host),
                 credentials,
                 operation,
+                self._settings.registry_timeout,
             )
         )
         return found
@@ -61,19 +66,18 @@ class Remotes:
 
     def transport(self, remote: Remote) -> Loaded[Registry]:
         """The backend that serves a remote. Raises Unavailable when none does."""
-        name = self._own(remote.host).transport or self._chosen.get(remote.host, "")
-        if name:
+        if name := self._own(remote.host).transport:
+            return self._registries.get(name)
+        name, until = self._chosen.get(remote.host, ("", 0.0))
+        if name and until > time.monotonic():
             return self._registries.get(name)
         reasons = []
         # The newest protocol first: names sort by version.
         for backend in sorted(self._registries.usable(), key=lambda b: b.name, reverse=True):
             try:
                 if backend.hook.ping(remote=replace(remote, operation="")):
-                    self._chosen[remote.host] = backend.name
+                    self._chosen[remote.host] = (backend.name, time.monotonic() + REMEMBER_SECONDS)
                     return backend
-            except Unauthorized:
-                self._chosen[remote.host] = backend.name
-                return backend
             except LadingError as error:
                 reasons.append(error.message)
         said = reasons[0] if reasons else "no registry transport is installed"
@@ -87,7 +91,8 @@ class Remotes:
         scheme, separator, rest = url.partition("://")
         host = (rest if separator else url).strip("/")
         insecure = scheme == "http" or self._insecure(host)
-        return Remote(host, path, insecure, _certificates(host), None, operation)
+        timeout = self._settings.registry_timeout
+        return Remote(host, path, insecure, _certificates(host), None, operation, timeout)
 
     def _insecure(self, host: str) -> bool:
         own = self._own(host).insecure

@@ -6,13 +6,14 @@ import platform as host
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lading.backends import Backends
+from lading.backends import Backends, Loaded
 from lading.config import Settings
-from lading.errors import Invalid, LadingError, NotFound
+from lading.errors import Denied, Invalid, LadingError, NotFound
 from lading.hooks.registry import Credentials, Registry, Remote, SearchResult
+from lading.images.downloads import Emit
 from lading.images.images import Images
 from lading.images.making import architecture
-from lading.images.pulling import Emit, Pulling, is_transient
+from lading.images.pulling import Pulling, is_transient
 from lading.images.pushing import Pushing
 from lading.images.remotes import Remotes
 from lading.model import oci, reference
@@ -40,58 +41,94 @@ class Transfers:
         self._pulling = Pulling(images, settings.max_concurrent_downloads)
         self._pushing = Pushing(images, settings.max_concurrent_uploads)
 
-    def pull(self, name: str, emit: Emit, *, auth: AuthConfig | None, platform: str) -> None:
-        """Pull an image; without a tag, ``latest``. Raises NotFound, Unauthorized, Unavailable."""
-        wanted = reference.parse(name).with_default_tag()
+    def pull(
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        auth: AuthConfig | None,
+        platform: str,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Pull an image; without tag and digest, all tags of the repository.
+
+        ``gone`` is asked now and then whether to give up. Raises NotFound, Unauthorized,
+        Unavailable, Invalid, Cancelled.
+        """
+        wanted = reference.parse(name)
         self._veto("pull", wanted.familiar)
-        emit({"status": f"Pulling from {_shown(wanted)}", "id": wanted.tag or wanted.digest})
         candidates = self._remotes.candidates(wanted, _credentials(auth))
         for remote in candidates:
             try:
-                self._pull_from(remote, wanted, platform, emit)
+                backend = self._remotes.transport(remote)
+                try:
+                    for one in self._each(backend, remote, wanted):
+                        self._pull_one(backend, remote, one, platform, emit, gone)
+                finally:
+                    backend.hook.close(remote=remote)
                 return
             except (LadingError, OSError) as error:
                 if remote is candidates[-1] or not is_transient(error):
-                    raise
-                emit({"status": f"mirror {remote.host}: {error}"})
+                    raise _as_seen(error, wanted) from error
+                emit({"status": f"{remote.host}: {error}"})
 
-    def _pull_from(self, remote: Remote, wanted: Reference, platform: str, emit: Emit) -> None:
-        backend = self._remotes.transport(remote)
+    def _each(
+        self, backend: Loaded[Registry], remote: Remote, wanted: Reference
+    ) -> list[Reference]:
+        if wanted.tag or wanted.digest:
+            return [wanted]
+        tags = list(backend.hook.tags(remote=remote))
+        if not tags:
+            raise NotFound(f"{wanted.familiar} has no tags")
+        return [wanted.with_tag(tag) for tag in tags]
 
-        def names(digest: str) -> Sequence[str]:
-            found = [wanted.canonical] if wanted.tag and not wanted.digest else []
-            return [*found, *([f"{wanted.name}@{digest}"] if digest else [])]
-
-        try:
-            done = self._pulling.pull(
-                backend, remote, wanted.digest or wanted.tag, platform, names, emit
-            )
-        except NotFound as error:
-            raise NotFound(f"manifest for {wanted.familiar} not found: {error.message}") from error
-        finally:
-            backend.hook.close(remote=remote)
+    def _pull_one(
+        self,
+        backend: Loaded[Registry],
+        remote: Remote,
+        wanted: Reference,
+        platform: str,
+        emit: Emit,
+        gone: Callable[[], bool],
+    ) -> None:
+        found = backend.hook.resolve(
+            remote=remote, reference=wanted.digest or wanted.tag, platform=platform
+        )
+        # Only now: an error before the first message is an HTTP error.
+        emit({"status": f"Pulling from {_shown(wanted)}", "id": wanted.tag or wanted.digest})
+        names = [wanted.canonical] if wanted.tag and not wanted.digest else []
+        if found.digest:
+            names.append(f"{wanted.name}@{found.digest}")
+        done = self._pulling.fetch(backend, remote, found, names, emit, gone)
         if done.digest:
             emit({"status": f"Digest: {done.digest}"})
         said = "Downloaded newer image for" if done.fresh else "Image is up to date for"
         emit({"status": f"Status: {said} {wanted.familiar}"})
         self._images.tell("pull", wanted.familiar, wanted.familiar_name)
 
-    def push(self, name: str, emit: Emit, *, auth: AuthConfig | None) -> None:
+    def push(
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        auth: AuthConfig | None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Push an image; without a tag, all tags of its repository. Raises NotFound, Denied."""
         wanted = reference.parse(name)
         if wanted.digest:
             raise Invalid("cannot push a digest reference")
         self._veto("push", wanted.familiar)
-        emit({"status": f"The push refers to repository [{wanted.name}]"})
         by_image: dict[str, list[str]] = {}
         for tag, image_id in self._local_tags(wanted):
             by_image.setdefault(image_id, []).append(tag)
+        emit({"status": f"The push refers to repository [{wanted.name}]"})
         remote = self._remotes.only(wanted, _credentials(auth))
         backend = self._remotes.transport(remote)
         try:
             for image_id, tags in by_image.items():
                 image = self._images.get(image_id)
-                manifest = self._pushing.push(backend, remote, image, tags, emit)
+                manifest = self._pushing.push(backend, remote, image, tags, emit, gone)
                 if manifest.digest:
                     self._images.blobs.write(manifest.content)
                     self._images.catalog.point(f"{wanted.name}@{manifest.digest}", image_id)
@@ -172,6 +209,19 @@ class Transfers:
             host_name = DEFAULT_DOMAIN
         remote = self._remotes.only(Reference(host_name, ""), _credentials(auth))
         return self._remotes.transport(remote).hook.login(remote=remote)
+
+
+def _as_seen(error: Exception, wanted: Reference) -> Exception:
+    """The error in the words that users of Docker know."""
+    if isinstance(error, Denied):
+        return type(error)(
+            f"pull access denied for {wanted.familiar_name}, repository does not exist or may "
+            f"require a login: {error.message}",
+            hint=error.hint,
+        )
+    if isinstance(error, NotFound):
+        return NotFound(f"manifest for {wanted.familiar} not found: {error.message}")
+    return error
 
 
 def _shown(wanted: Reference) -> str:

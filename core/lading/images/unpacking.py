@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import cast
 from uuid import uuid4
 
@@ -27,6 +28,14 @@ PARALLEL = 2
 
 _MAKING = "unpack-"
 _INIT = "init:"
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A layer that was unpacked before its parent; empty where that could not be done."""
+
+    key: str = ""
+    applied: Applied | None = None
 
 
 class Unpacking:
@@ -68,29 +77,27 @@ class Unpacking:
                 strict=False,
             )
         )
-        if "layer-directory" not in backend.capabilities:
-            for layer in missing:
-                self._one(layer, parents[layer.chain_id], backend)
-            return
         with ThreadPoolExecutor(PARALLEL, "unpack") as pool:
             early = [
-                (layer, pool.submit(self._early, layer, bool(parents[layer.chain_id]), backend))
+                (layer, pool.submit(self.ahead, layer, bool(parents[layer.chain_id]), backend))
                 for layer in missing
             ]
             try:
                 for layer, future in early:
-                    self._late(layer, parents[layer.chain_id], future.result(), backend)
+                    self.settle(layer, parents[layer.chain_id], future.result(), backend)
             except BaseException:
                 for _, future in early:
-                    future.cancel()
+                    if not future.cancel() and future.exception() is None:
+                        self.abandon(future.result(), backend)
                 raise
 
-    def _early(
-        self, layer: Layer, has_parent: bool, backend: Loaded[Filesystem]
-    ) -> tuple[str, Applied | None]:
-        """Unpack a layer into a directory of its own, before its parent is there."""
-        if _exists(backend, layer.chain_id):
-            return "", None
+    def ahead(self, layer: Layer, has_parent: bool, backend: Loaded[Filesystem]) -> Ahead:
+        """Unpack a layer into a directory of its own, before its parent is there, if that goes.
+
+        The blob must be here. Give the result to :meth:`settle` or :meth:`abandon`.
+        """
+        if "layer-directory" not in backend.capabilities or _exists(backend, layer.chain_id):
+            return Ahead()
         key = f"{_MAKING}{uuid4().hex}"
         backend.hook.prepare(key=key, parent="", labels={})
         try:
@@ -100,43 +107,41 @@ class Unpacking:
                     directory, blob.fileno(), parent=has_parent
                 )
         except BaseException:
-            backend.hook.remove(key=key)
+            _remove(backend, key)
             raise
         if applied is None:
-            backend.hook.remove(key=key)
-        return (key, applied) if applied is not None else ("", None)
+            _remove(backend, key)
+            return Ahead()
+        return Ahead(key, applied)
 
-    def _late(
-        self,
-        layer: Layer,
-        parent: str,
-        early: tuple[str, Applied | None],
-        backend: Loaded[Filesystem],
-    ) -> None:
-        """Put an unpacked layer on its parent, which is there by now."""
-        key, applied = early
+    def settle(
+        self, layer: Layer, parent: str, ahead: Ahead, backend: Loaded[Filesystem]
+    ) -> Applied | None:
+        """Put a layer on its parent, which is there by now; None when it was there already.
+
+        Raises Invalid for a layer that is not what it should be.
+        """
         with self._locks[backend.name, layer.chain_id]:
             if _exists(backend, layer.chain_id):
-                if key:
-                    backend.hook.remove(key=key)
-                return
-            if applied is None:
-                self._mounted(layer, parent, backend)
-                return
+                self.abandon(ahead, backend)
+                return None
+            if ahead.applied is None:
+                return self._mounted(layer, parent, backend)
             try:
                 if parent:
-                    _layers(backend).rebase(key=key, parent=parent)
-                self._finish(layer, key, applied, backend)
+                    _layers(backend).rebase(key=ahead.key, parent=parent)
+                self._finish(layer, ahead.key, ahead.applied, backend)
             except BaseException:
-                _remove(backend, key)
+                _remove(backend, ahead.key)
                 raise
+            return ahead.applied
 
-    def _one(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> None:
-        with self._locks[backend.name, layer.chain_id]:
-            if not _exists(backend, layer.chain_id):
-                self._mounted(layer, parent, backend)
+    def abandon(self, ahead: Ahead, backend: Loaded[Filesystem]) -> None:
+        """Drop a layer that was unpacked for nothing; a settled one stays."""
+        if ahead.key:
+            _remove(backend, ahead.key)
 
-    def _mounted(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> None:
+    def _mounted(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> Applied:
         """Unpack a layer with its parent in view."""
         key = f"{_MAKING}{uuid4().hex}"
         recipe = backend.hook.prepare(key=key, parent=parent, labels={})
@@ -147,6 +152,7 @@ class Unpacking:
         except BaseException:
             _remove(backend, key)
             raise
+        return applied
 
     def _finish(
         self, layer: Layer, key: str, applied: Applied, backend: Loaded[Filesystem]

@@ -25,6 +25,9 @@ from lading.errors import Invalid
 #: The member of a chain's last document that holds the OCI config as text.
 VERBATIM = "lading.config"
 
+#: The layer of a link without content: a gzip of an empty tar, in the bytes that all programs sent.
+EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+
 #: Members that say what an image of one layer is, and mean nothing for a config.
 _LAYER_MEMBERS = frozenset(("id", "parent", "Size", "parent_id", "layer_id", "throwaway", VERBATIM))
 _ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}")

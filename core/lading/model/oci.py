@@ -7,6 +7,7 @@ on; these types are for reading them, and for writing new ones.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -136,25 +137,45 @@ def decode_index(data: bytes) -> Index:
         raise Invalid(f"image index: {error}") from error
 
 
-def docker_manifest(config: bytes, layers: list[Descriptor]) -> bytes:
+def docker_manifest(config: bytes, layers: Sequence[Descriptor]) -> bytes:
     """An image's manifest in Docker's schema 2, formatted as Docker does.
 
     The same image thus has the same digest, whoever writes its manifest.
     """
     kinds = {LAYER: DOCKER_LAYER, LAYER_GZIP: DOCKER_LAYER_GZIP}
     rows = [
-        {"mediaType": kinds.get(la.media_type, la.media_type), "size": la.size, "digest": la.digest}
-        for la in layers
+        Descriptor(kinds.get(la.media_type, la.media_type), la.digest, la.size) for la in layers
     ]
+    return _manifest(DOCKER_MANIFEST, DOCKER_CONFIG, config, rows)
+
+
+def oci_manifest(config: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """An image's manifest in OCI's form, formatted likewise."""
+    kinds = {DOCKER_LAYER: LAYER, DOCKER_LAYER_GZIP: LAYER_GZIP}
+    rows = [
+        Descriptor(kinds.get(la.media_type, la.media_type), la.digest, la.size) for la in layers
+    ]
+    return _manifest(MANIFEST, CONFIG, config, rows)
+
+
+def _manifest(kind: str, config_kind: str, config: bytes, layers: Sequence[Descriptor]) -> bytes:
+    described = Descriptor(config_kind, digest_of(config), len(config))
     document = {
         "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
-        "config": {
-            "mediaType": DOCKER_CONFIG, "size": len(config), "digest": digest_of(config),
-        },
-        "layers": rows,
-    }  # fmt: skip
+        "mediaType": kind,
+        "config": _row(described),
+        "layers": [_row(layer) for layer in layers],
+    }
     return msgspec.json.format(msgspec.json.encode(document), indent=3)
+
+
+def _row(descriptor: Descriptor) -> dict[str, object]:
+    """A descriptor with its members in Docker's order."""
+    return {
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "digest": descriptor.digest,
+    }
 
 
 def digest_of(data: bytes) -> str:

@@ -8,6 +8,7 @@ with a name can be taken up again where it ended, also after a crash.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -50,6 +51,13 @@ class Blobs:
             return self.path(digest).stat().st_size
         except FileNotFoundError as error:
             raise NotFound(f"no blob {digest}") from error
+
+    def age(self, digest: str) -> float:
+        """Seconds since it was written; endless for one that is gone."""
+        try:
+            return time.time() - self.path(digest).stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     def open(self, digest: str) -> BinaryIO:
         """Open it for reading, unbuffered. Raises NotFound."""

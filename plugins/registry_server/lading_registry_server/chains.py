@@ -21,8 +21,6 @@ from lading_registry_server.repositories import Repositories, Tag
 
 Read = Callable[[int], bytes]
 
-#: The layer of a link without content: a gzip of an empty tar, as clients send it.
-_EMPTY_TAR = bytes(1024)
 _GZIP_LEVEL = 1
 _MEDIA_TYPES = {"gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
@@ -206,11 +204,12 @@ class Chains:
             return ""
         chain = legacy.chain_of(self._blobs.read(manifest.config.digest))
         layers = iter(manifest.layers)
+        empty = self._blobs.write(legacy.EMPTY_LAYER)
         if sum(1 for link in chain if link.diff_id) != len(manifest.layers):
             return ""
         rows = []
         for link, before in zip(chain, [None, *chain], strict=False):
-            layer = next(layers).digest if link.diff_id else self._empty_layer()
+            layer = next(layers).digest if link.diff_id else empty
             rows.append((link, before.id if before else "", layer))
         with self._db.write() as connection:
             connection.executemany(
@@ -226,10 +225,6 @@ class Chains:
             )
         self.announce(repository, [(link.id, "", "") for link in chain])
         return str(chain[-1].id)
-
-    def _empty_layer(self) -> str:
-        pieces = iter((_EMPTY_TAR,))
-        return self._compressed(lambda size: next(pieces, b""))
 
     def digest_of(self, repository: str, tag: Tag) -> str:
         """The digest of the manifest that a tag means; "" while its chain is not complete."""

@@ -6,6 +6,7 @@ import json
 import platform as host
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.response import BaseHTTPResponse
 
-from lading.errors import Invalid, NotFound, Unauthorized, Unsupported
+from lading.errors import Invalid, NotFound, Unauthorized, Unavailable, Unsupported
 from lading.hooks import Context, Probe, hookimpl
 from lading.hooks.registry import (
     OutgoingImage,
@@ -28,12 +29,15 @@ from lading.hooks.registry import (
 )
 from lading.model import oci
 from lading_registry_v2 import upload
-from lading_registry_v2.connection import Connection
+from lading_registry_v2.connection import Connection, reason_of
 
 _MANIFESTS = (oci.MANIFEST, oci.DOCKER_MANIFEST)
 _INDEXES = (oci.INDEX, oci.DOCKER_INDEX)
+#: What the config of an image may be called; some tools say nothing of what it is.
+_CONFIGS = (oci.CONFIG, oci.DOCKER_CONFIG, "application/octet-stream")
 _ACCEPT = ", ".join((*_MANIFESTS, *_INDEXES))
 LARGEST_MANIFEST = 8 << 20
+RESOLVE_ATTEMPTS = 3
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -55,11 +59,18 @@ class RegistryV2:
     @hookimpl
     def ping(self, remote: Remote) -> bool:
         """``GET /v2/`` answered by a registry, if only with 401."""
-        answer = Connection(remote).ping()
-        version = answer.headers.get("Docker-Distribution-API-Version", "")
-        return answer.status in (200, 401) and (
-            version.startswith("registry/2") or answer.status == 401 or answer.data in (b"{}", b"")
-        )
+        connection = Connection(remote)
+        try:
+            answer = connection.ping()
+        finally:
+            connection.close()
+        if answer.headers.get("Docker-Distribution-API-Version", "").startswith("registry/2"):
+            return True
+        # The header is Docker's; others may leave it out, but then say what they are otherwise.
+        challenge = answer.headers.get("WWW-Authenticate", "").lower()
+        if answer.status == 401:
+            return challenge.startswith(("bearer", "basic"))
+        return answer.status == 200 and answer.data.strip() in (b"{}", b"")
 
     @hookimpl
     def login(self, remote: Remote) -> str:
@@ -71,6 +82,8 @@ class RegistryV2:
             raise Unauthorized(
                 f"login attempt to {connection.base} failed: incorrect username or password"
             ) from error
+        finally:
+            connection.close()
         return ""
 
     @hookimpl
@@ -89,20 +102,30 @@ class RegistryV2:
         try:
             content = answer.read(LARGEST_MANIFEST + 1)
         except urllib3.exceptions.HTTPError as error:
-            raise Invalid(f"manifest {reference} broke off: {error}") from error
+            raise Unavailable(f"manifest {reference} broke off: {reason_of(error)}") from error
         finally:
-            answer.release_conn()
+            answer.close()
         if len(content) > LARGEST_MANIFEST:
             raise Invalid(f"manifest {reference} has more than {LARGEST_MANIFEST} bytes")
         digest = oci.digest_of(content)
-        if reference.startswith("sha256:") and digest != reference:
-            raise Invalid(f"manifest {reference} has the digest {digest}")
+        told = answer.headers.get("Docker-Content-Digest", digest)
+        wanted = reference if ":" in reference else told
+        if digest != wanted:
+            raise Invalid(f"manifest {reference} has the digest {digest}, not {wanted}")
         kind = (answer.headers.get("Content-Type") or "").partition(";")[0]
         return RemoteManifest(digest, kind, content)
 
     @hookimpl
     def resolve(self, remote: Remote, reference: str, platform: str) -> RemoteImage:
-        """Manifest, through an index when it is one, and config."""
+        """Manifest, through an index when it is one, and config; twice more if they break off."""
+        for _ in range(RESOLVE_ATTEMPTS - 1):
+            try:
+                return self._resolve(remote, reference, platform)
+            except Unavailable:
+                continue
+        return self._resolve(remote, reference, platform)
+
+    def _resolve(self, remote: Remote, reference: str, platform: str) -> RemoteImage:
         top = found = self._manifest(remote, reference)
         for _ in range(4):
             kind = found.media_type or json.loads(found.content or b"{}").get("mediaType", "")
@@ -118,6 +141,10 @@ class RegistryV2:
                 hint="push it again with a newer client",
             )
         manifest = oci.decode_manifest(found.content)
+        if manifest.config.media_type not in _CONFIGS:
+            raise Unsupported(
+                f'{remote.repository}:{reference} is no image but "{manifest.config.media_type}"'
+            )
         config = self._config(remote, manifest.config)
         layers = [RemoteLayer(row.digest, row.size, row.media_type) for row in manifest.layers]
         return RemoteImage(top.digest, config, layers, found)
@@ -134,7 +161,7 @@ class RegistryV2:
                 if sum(map(len, parts)) > LARGEST_MANIFEST:
                     raise Invalid("the image config is longer than announced")
         except OSError as error:
-            raise Invalid(f"image config {descriptor.digest} broke off: {error}") from error
+            raise Unavailable(f"image config {descriptor.digest} broke off: {error}") from error
         finally:
             stream.close()
         content = b"".join(parts)
@@ -160,9 +187,13 @@ class RegistryV2:
             stream=True,
             expect=(200, 206),
         )
-        if offset and answer.status != 206:
+        span = answer.headers.get("Content-Range", "")
+        if offset and (answer.status != 206 or not span.startswith(f"bytes {offset}-")):
             answer.close()
             raise Unsupported(f"registry {remote.host} cannot resume")
+        if not offset and answer.status == 206:
+            answer.close()
+            raise Invalid(f"registry {remote.host} sends a part where the whole was asked for")
         return _Body(answer)
 
     @hookimpl
@@ -261,10 +292,13 @@ class _Body:
         try:
             return self._answer.read(size)
         except urllib3.exceptions.HTTPError as error:
-            raise ConnectionError(f"the connection broke: {error}") from error
+            raise ConnectionError(f"the connection broke: {reason_of(error)}") from error
 
     def close(self) -> None:
         """Give the connection up, unless it is at the end."""
+        with suppress(ValueError, RuntimeError, OSError):
+            # Another thread may be waiting in ``read``: closing alone would not wake it.
+            self._answer.shutdown()
         self._answer.close()
 
 
@@ -319,28 +353,13 @@ def _same_manifest(image: OutgoingImage, layers: Sequence[PushedLayer]) -> Remot
 
 def _new_manifest(image: OutgoingImage, layers: Sequence[PushedLayer]) -> RemoteManifest:
     """Docker's schema 2, which every registry and client takes; OCI's where a layer needs it."""
-    zstd = any(layer.media_type == oci.LAYER_ZSTD for layer in layers)
-    docker = {oci.LAYER: oci.DOCKER_LAYER, oci.LAYER_GZIP: oci.DOCKER_LAYER_GZIP}
-    kinds = {} if zstd else docker
-    document = {
-        "schemaVersion": 2,
-        "mediaType": oci.MANIFEST if zstd else oci.DOCKER_MANIFEST,
-        "config": {
-            "mediaType": oci.CONFIG if zstd else oci.DOCKER_CONFIG,
-            "size": len(image.config),
-            "digest": image.id,
-        },
-        "layers": [
-            {
-                "mediaType": kinds.get(layer.media_type, layer.media_type),
-                "size": layer.size,
-                "digest": layer.digest,
-            }
-            for layer in layers
-        ],
-    }
-    content = json.dumps(document, indent=3).encode()
-    return RemoteManifest(oci.digest_of(content), str(document["mediaType"]), content)
+    rows = [oci.Descriptor(la.media_type, la.digest, la.size) for la in layers]
+    zstd = any(row.media_type == oci.LAYER_ZSTD for row in rows)
+    encode, kind = (
+        (oci.oci_manifest, oci.MANIFEST) if zstd else (oci.docker_manifest, oci.DOCKER_MANIFEST)
+    )
+    content = encode(image.config, rows)
+    return RemoteManifest(oci.digest_of(content), kind, content)
 
 
 def _result(row: dict[str, Any]) -> SearchResult:

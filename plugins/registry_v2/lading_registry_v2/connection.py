@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Denied, Invalid, LadingError, NotFound, Unauthorized, Unavailable
-from lading.hooks.registry import Credentials, Remote
+from lading.hooks.registry import Remote
+from lading.http.tls import directory_context
+from lading_registry_v2.authorization import Authorizations
 
-TIMEOUT = urllib3.Timeout(connect=10, read=60)
+CONNECT_SECONDS = 10.0
 ATTEMPTS = 5
+#: The first pause before a request is sent again, in seconds; it doubles each time.
+PAUSE = 0.2
 #: The longest pause that a server may ask for, in seconds.
 LONGEST_PAUSE = 20.0
-_AGAIN = frozenset({429, 500, 502, 503, 504})
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+MOST_REDIRECTS = 5
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+Body = bytes | Iterable[bytes] | None
 
 
 class Connection:
@@ -32,12 +38,20 @@ class Connection:
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
+        folder = Path(remote.certificates) if remote.certificates else None
         self._pool = urllib3.PoolManager(
-            num_pools=4, maxsize=8, retries=False, timeout=TIMEOUT, ssl_context=_context(remote)
+            num_pools=4,
+            maxsize=8,
+            retries=False,
+            timeout=urllib3.Timeout(
+                connect=min(CONNECT_SECONDS, remote.timeout), read=remote.timeout
+            ),
+            ssl_context=directory_context(folder, verify=not remote.insecure),
+            headers={"User-Agent": f"lading/{version('lading')}"},
         )
+        self._authorizations = Authorizations(remote, self._pool)
         self._lock = threading.Lock()
         self._base = ""
-        self._authorization: dict[str, str] = {}
 
     @property
     def base(self) -> str:
@@ -48,23 +62,27 @@ class Connection:
             return self._base
 
     def _find_base(self) -> str:
-        schemes = ("https", "http") if self.remote.insecure else ("https",)
-        failure: Exception | None = None
-        for scheme in schemes:
+        reason: object = "no answer"
+        for scheme in ("https", "http") if self.remote.insecure else ("https",):
             url = f"{scheme}://{self.remote.host}/v2/"
             try:
                 answer = self._pool.request("GET", url, redirect=False)
             except urllib3.exceptions.HTTPError as error:
-                failure = failure or error
+                # What TLS said is of more use than that nobody speaks plain HTTP either.
+                reason = reason_of(error) if scheme == "https" else reason
                 continue
-            if answer.status < 500:
+            if answer.status < 500 or answer.status in _AGAIN:
                 return url
-            failure = failure or LadingError(f"{url} answers {answer.status}")
-        raise Unavailable(f'registry "{self.remote.host}": {_reason(failure)}') from failure
+            reason = f"{url} answers {answer.status}"
+        raise Unavailable(f'registry "{self.remote.host}": {reason}')
 
     def ping(self) -> BaseHTTPResponse:
-        """The answer to ``GET /v2/``, whatever it is."""
-        return self._pool.request("GET", self.base, redirect=False)
+        """The answer to ``GET /v2/``, whatever it is. Raises Unavailable."""
+        base = self.base
+        try:
+            return self._pool.request("GET", base, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unavailable(f'registry "{self.remote.host}": {reason_of(error)}') from error
 
     def request(
         self,
@@ -73,7 +91,7 @@ class Connection:
         *,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        body: Any = None,
+        body: Body = None,
         stream: bool = False,
         expect: tuple[int, ...] = (200,),
     ) -> BaseHTTPResponse:
@@ -86,100 +104,84 @@ class Connection:
         repeatable = body is None or isinstance(body, bytes)
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1 or not repeatable
+            pause = PAUSE * 2**attempt
             try:
-                answer = self._once(method, url, scope, headers or {}, body, stream)
+                answer = self._authorized(method, url, scope, dict(headers or {}), body, stream)
             except urllib3.exceptions.HTTPError as error:
                 if last:
-                    raise Unavailable(f'registry "{self.remote.host}": {_reason(error)}') from error
-                time.sleep(0.1 * 2**attempt)
-                continue
-            if answer.status in _AGAIN and not last:
-                pause = _pause(answer, attempt)
+                    raise Unavailable(
+                        f'registry "{self.remote.host}": {reason_of(error)}'
+                    ) from error
+            else:
+                if answer.status in expect:
+                    return answer
+                if answer.status not in _AGAIN or last:
+                    raise failure(answer, self.remote)
+                pause = _pause(answer, pause)
                 answer.drain_conn()
-                time.sleep(pause)
-                continue
-            break
-        if answer.status not in expect:
-            raise failure(answer, self.remote)
-        return answer
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
-    def _once(
-        self, method: str, url: str, scope: str, headers: Mapping[str, str], body: Any, stream: bool
+    def _authorized(
+        self, method: str, url: str, scope: str, headers: dict[str, str], body: Body, stream: bool
     ) -> BaseHTTPResponse:
+        """Send it; answer a challenge once. A streamed body cannot be sent twice."""
         own = urlsplit(url).netloc == urlsplit(self.base).netloc
-        sent = dict(headers)
-        if own and (known := self._authorization.get(scope)):
-            sent["Authorization"] = known
-        answer = self._pool.request(
-            method, url, headers=sent, body=body, preload_content=not stream, redirect=False
-        )
-        if answer.status == 401 and own and (body is None or isinstance(body, bytes)):
-            challenge = answer.headers.get("WWW-Authenticate", "")
-            answer.drain_conn()
-            if authorization := self._authorize(challenge, scope):
-                self._authorization[scope] = sent["Authorization"] = authorization
-                answer = self._pool.request(
-                    method, url, headers=sent, body=body, preload_content=not stream, redirect=False
-                )
-        location = answer.headers.get("Location")
-        if answer.status in (301, 302, 303, 307, 308) and location and method in ("GET", "HEAD"):
-            answer.drain_conn()
+        known = self._authorizations.known(scope) if own else ""
+        answer = self._redirected(method, url, headers, known, body, stream)
+        if answer.status != 401 or not own:
+            return answer
+        self._authorizations.forget(scope)
+        if body is not None and not isinstance(body, bytes):
+            return answer
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        found = self._authorizations.answer(challenge, scope)
+        if not found or found == known:
+            return answer
+        answer.drain_conn()
+        return self._redirected(method, url, headers, found, body, stream)
+
+    def _redirected(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        authorization: str,
+        body: Body,
+        stream: bool,
+    ) -> BaseHTTPResponse:
+        origin = urlsplit(url).netloc
+        for _ in range(MOST_REDIRECTS):
+            sent = dict(headers)
             # Storage elsewhere must not see what the registry is told.
-            kept = {k: v for k, v in headers.items() if k != "Authorization"}
-            return self._once(method, urljoin(url, location), scope, kept, body, stream)
-        return answer
+            if authorization and urlsplit(url).netloc == origin:
+                sent["Authorization"] = authorization
+            answer = self._pool.request(
+                method, url, headers=sent, body=body, preload_content=not stream, redirect=False
+            )
+            location = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or not location or method not in ("GET", "HEAD"):
+                return answer
+            answer.drain_conn()
+            url = urljoin(url, location)
+            if not url.startswith(("https://", "http://")):
+                break
+        raise Invalid(f'registry "{self.remote.host}": a redirect that leads nowhere')
 
     def authenticate(self, scope: str) -> None:
         """Get what a request with a streamed body needs, since that cannot be sent twice."""
-        if scope not in self._authorization:
+        if not self._authorizations.known(scope):
             answer = self.ping()
             if answer.status == 401:
-                found = self._authorize(answer.headers.get("WWW-Authenticate", ""), scope)
-                if found:
-                    self._authorization[scope] = found
-
-    def _authorize(self, challenge: str, scope: str) -> str:
-        """The Authorization header that answers a challenge; "" when there is none to give."""
-        scheme, _, parameters = challenge.partition(" ")
-        credentials = self.remote.credentials
-        if scheme.lower() == "basic":
-            return _basic(credentials) if credentials else ""
-        if scheme.lower() != "bearer":
-            return ""
-        fields = dict(_CHALLENGE.findall(parameters))
-        return f"Bearer {self._token(fields, scope, credentials)}"
-
-    def _token(self, fields: Mapping[str, str], scope: str, credentials: Credentials | None) -> str:
-        realm = fields.get("realm", "")
-        if not realm.startswith(("https://", "http://")):
-            raise Invalid(f'registry "{self.remote.host}": challenge without a realm')
-        query = {"service": fields.get("service", ""), "scope": scope}
-        if credentials and credentials.identity_token:
-            form = urlencode(
-                {
-                    "grant_type": "refresh_token", "client_id": "lading",
-                    "refresh_token": credentials.identity_token, **query,
-                }
-            )  # fmt: skip
-            kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._pool.request("POST", realm, body=form.encode(), headers=kind)
-        else:
-            headers = {"Authorization": _basic(credentials)} if credentials else {}
-            url = f"{realm}?{urlencode({k: v for k, v in query.items() if v})}"
-            answer = self._pool.request("GET", url, headers=headers)
-        if answer.status != 200:
-            raise failure(answer, self.remote)
-        document = _json(answer)
-        token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str):
-            raise Invalid(f'registry "{self.remote.host}": the token server sent no token')
-        return token
+                self._authorizations.answer(answer.headers.get("WWW-Authenticate", ""), scope)
 
     def pages(self, path: str, *, scope: str) -> Iterator[Mapping[str, Any]]:
-        """The documents of a paginated list (spec, "Listing Tags"; RFC 5988 links)."""
-        while path:
+        """The documents of a paginated list (spec, "Listing Tags"; RFC 8288 links)."""
+        seen = set()
+        while path and path not in seen:
+            seen.add(path)
             answer = self.request("GET", path, scope=scope)
-            yield _json(answer)
+            yield json_object(answer)
             link = re.match(r'<([^>]+)>;\s*rel="?next', answer.headers.get("Link", ""))
             path = link.group(1) if link else ""
 
@@ -188,33 +190,13 @@ class Connection:
         self._pool.clear()
 
 
-def _basic(credentials: Credentials | None) -> str:
-    if credentials is None:
-        return ""
-    pair = f"{credentials.username}:{credentials.password}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
-
-
-def _context(remote: Remote) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if remote.certificates:
-        folder = Path(remote.certificates)
-        for authority in folder.glob("*.crt"):
-            context.load_verify_locations(authority)
-        for certificate in folder.glob("*.cert"):
-            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-    elif remote.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _pause(answer: BaseHTTPResponse, attempt: int) -> float:
+def _pause(answer: BaseHTTPResponse, otherwise: float) -> float:
     wanted = answer.headers.get("Retry-After", "")
-    return min(float(wanted) if wanted.isdigit() else 0.2 * 2**attempt, LONGEST_PAUSE)
+    return min(float(wanted), LONGEST_PAUSE) if wanted.isdigit() else otherwise
 
 
-def _json(answer: BaseHTTPResponse) -> Mapping[str, Any]:
+def json_object(answer: BaseHTTPResponse) -> Mapping[str, Any]:
+    """The JSON object that an answer is. Raises Invalid."""
     try:
         document = json.loads(answer.data)
     except ValueError as error:
@@ -224,11 +206,12 @@ def _json(answer: BaseHTTPResponse) -> Mapping[str, Any]:
     return document
 
 
-def _reason(error: Exception | None) -> str:
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the library's wrapping."""
     inner: Any = error
-    while getattr(inner, "reason", None) is not None and not isinstance(inner.reason, str):
+    while isinstance(getattr(inner, "reason", None), Exception):
         inner = inner.reason
-    text = re.sub(r"^<[^>]*>: |^HTTPS?ConnectionPool\([^)]*\): ", "", str(inner))
+    text = re.sub(r"^<[^>]*>: |^HTTPS?Connection(?:Pool)?\([^)]*\): ", "", str(inner))
     return text or type(inner).__name__
 
 
@@ -238,7 +221,7 @@ def failure(answer: BaseHTTPResponse, remote: Remote) -> LadingError:
     try:
         rows = json.loads(answer.data).get("errors") or [{}]
         text = str(rows[0].get("message") or rows[0].get("code") or "")
-    except (ValueError, AttributeError, IndexError, urllib3.exceptions.HTTPError):
+    except (ValueError, AttributeError, IndexError, KeyError, urllib3.exceptions.HTTPError):
         pass
     where = f"{remote.host}/{remote.repository}".rstrip("/")
     said = f"{where}: {text or f'the registry answers {answer.status}'}"
