@@ -110,3 +110,12 @@ class Target:
 @pytest.fixture
 def target(archives: Archives, tmp_path: Path) -> Target:
     return Target(archives, tmp_path)
+
+
+@pytest.fixture
+def user_attributes(tmp_path: Path) -> None:
+    """Skips where temporary files take no ``user.`` attributes (tmpfs before Linux 6.6)."""
+    try:
+        os.setxattr(tmp_path, "user.lading", b"")
+    except OSError as error:
+        pytest.skip(f"temporary files take no extended attributes here: {error.strerror}")

@@ -61,6 +61,7 @@ def fill(top: Path) -> None:
     os.close(os.open(os.fsencode(top) + b"/\xff\xfe", os.O_CREAT | os.O_WRONLY))
 
 
+@pytest.mark.usefixtures("user_attributes")
 def test_gnu_tar_reads_an_export(archives: Archives, tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     fill(source)
@@ -78,6 +79,7 @@ def test_gnu_tar_reads_an_export(archives: Archives, tmp_path: Path) -> None:
     assert sorted(os.listdir(os.fsencode(copy))) == sorted(os.listdir(os.fsencode(source)))
 
 
+@pytest.mark.usefixtures("user_attributes")
 def test_an_export_unpacks_to_the_same_tree(archives: Archives, tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     fill(source)

@@ -220,6 +220,7 @@ def test_absurd_numbers_are_refused(target: Target, records: dict[str, str]) -> 
         target.apply(Tar().add("f", pax=records).bytes())
 
 
+@pytest.mark.usefixtures("user_attributes")
 def test_marks_of_the_kernel_are_not_taken_from_archives(target: Target) -> None:
     names = ["trusted.overlay.redirect", "user.overlay.opaque", "trusted.anything"]
     for name in names:

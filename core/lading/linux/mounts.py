@@ -162,7 +162,10 @@ def mount_one(entry: Mount, place: str | int, userns: int = -1) -> None:
         entry = _mapped_layers(entry, options, place, userns)
         options = parse_options(entry.options)
     name = place if isinstance(place, str) else f"/proc/self/fd/{place}"
-    if options.idmap or sum(len(word) + 1 for word in options.data) >= PAGE:
+    long = sum(len(word) + 1 for word in options.data) >= PAGE
+    if long and not options.idmap and _mount_from_within(entry, options, os.path.abspath(name)):
+        pass
+    elif long or options.idmap:
         tree = new_tree(entry)
         if options.idmap:
             _map_ids(tree, options, userns)
@@ -174,6 +177,30 @@ def mount_one(entry: Mount, place: str | int, userns: int = -1) -> None:
         # A descriptor still means what was there before the mount: its name is looked up anew.
         top = name if isinstance(place, str) else os.readlink(name)
         syscalls.mount(None, top, None, options.propagation)
+
+
+def _mount_from_within(entry: Mount, options: Options, place: str) -> bool:
+    """Mount an overlay of many layers by names relative to the directory that they lie in.
+
+    Whether that made the options short enough; if not, nothing was done. Kernels before 6.5 know no
+    other way. The working directory is another one meanwhile: not for processes with threads.
+    """
+    layers = next((w[9:].split(":") for w in options.data if w.startswith("lowerdir=")), [])
+    if entry.type != "overlay" or not layers:
+        return False
+    above = os.path.commonpath(layers)
+    short = "lowerdir=" + ":".join(os.path.relpath(layer, above) for layer in layers)
+    data = ",".join(short if w.startswith("lowerdir=") else w for w in options.data)
+    if len(data) >= PAGE:
+        return False
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(above)
+        syscalls.mount(entry.source or entry.type, place, entry.type, options.flags, data)
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return True
 
 
 _ATTRIBUTES = {

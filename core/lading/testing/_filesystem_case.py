@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -167,6 +168,22 @@ def xattrs(path: bytes | Path) -> dict[str, bytes]:
         for name in os.listxattr(path, follow_symlinks=False)
         if not name.startswith(_PRIVATE)
     }
+
+
+def note(path: Path, value: bytes = b"kept") -> dict[str, bytes]:
+    """Give a file an attribute that its filesystem takes; returns what it has now.
+
+    tmpfs has no ``user.`` ones before Linux 6.6.
+    """
+    for name in ("user.note", "trusted.note"):
+        try:
+            os.setxattr(path, name, value)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+        else:
+            break
+    return xattrs(path)
 
 
 def put(path: Path, text: str = "", mode: int = 0o644) -> Path:

@@ -46,7 +46,8 @@ def change_tree(top: Path) -> None:
     (top / "link").unlink()
     (top / "link").symlink_to("changed")
     (top / "dir/b").chmod(0o600)
-    os.setxattr(top / "dir/b", "user.note", b"\x00\xff")
+    capability = "0100000200040000000000000000000000000000"
+    os.setxattr(top / "dir/b", "security.capability", bytes.fromhex(capability))
     os.mkfifo(top / "pipe")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lading.errors import NotFound, Unsupported
+from lading.errors import Invalid, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.filesystem import Kind, LayerDirectory, Snapshot, Usage, Whiteouts
 from lading.linux import syscalls
 from lading.snapshots import Row, SnapshotTable, tree_usage
+from lading_fs_overlay import quota
 
 #: Filesystems that cannot hold an upper directory (overlayfs.rst, "Upper and lower").
 _NO_UPPER = {0x794C7630: "overlay", 0x6969: "nfs", 0x61756673: "aufs", 0x65735546: "fuse"}
@@ -24,7 +25,9 @@ class Overlay:
     """Snapshots as overlayfs layers."""
 
     spec_version: ClassVar[int] = 1
-    capabilities: ClassVar[frozenset[str]] = frozenset({"layer-directory", "upper-path"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"layer-directory", "upper-path", "quota-size", "quota-inodes"}
+    )
 
     def __init__(self, context: Context) -> None:
         self.data = context.data
@@ -49,10 +52,17 @@ class Overlay:
                 reason=f"{self.data} is on {_NO_UPPER[kind]}, which cannot hold upper directories",
                 remedy="put data-root on a filesystem such as ext4, xfs or btrfs",
             )
+        if self.userxattr and not _takes_user_attributes(self.data):
+            return Probe(
+                usable=False,
+                reason=f"the filesystem of {self.data} has no user.* extended attributes",
+                remedy='turn the option "userxattr" off, or use ext4, xfs or btrfs',
+            )
         return Probe(
             usable=True,
             version=os.uname().release,
             details={
+                "Project quotas": str(quota.available(self.data)).lower(),
                 "Volatile": str(self.volatile).lower(),
                 "userxattr": str(self.userxattr).lower(),
             },
@@ -61,12 +71,8 @@ class Overlay:
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Make empty upper and work directories."""
-        if asked := [name for name in _QUOTA_LABELS if name in labels]:
-            raise Unsupported(
-                f"the overlay backend cannot limit {asked[0].removeprefix('lading.')}",
-                hint="use a backend with quota-size, such as btrfs",
-            )
         place = labels.get(_PATH_LABEL)
+        size, inodes = (_number(labels, name) for name in _QUOTA_LABELS)
 
         def build(directory: Path, base: Path | None) -> None:
             if place:
@@ -74,6 +80,8 @@ class Overlay:
             else:
                 for name in ("fs", "work"):
                     (directory / name).mkdir(mode=0o755)
+            if size or inodes:
+                _limit(directory, size, inodes)
             if base is not None:
                 _take_root(base / "fs", directory / "fs")
 
@@ -161,6 +169,32 @@ class Overlay:
         # Layers are read by others too: nothing that only this very stack explains.
         options += ["userxattr"] if self.userxattr else ["redirect_dir=off", "metacopy=off"]
         return [Mount("overlay", "overlay", tuple(options))]
+
+
+def _takes_user_attributes(directory: Path) -> bool:
+    try:
+        os.setxattr(directory, "user.lading.probe", b"")
+        os.removexattr(directory, "user.lading.probe")
+    except OSError:
+        return False
+    return True
+
+
+def _number(labels: Mapping[str, str], name: str) -> int:
+    text = labels.get(name, "0")
+    if not text.isdecimal():
+        raise Invalid(f'bad limit {name}="{text}"', hint="a decimal number is expected")
+    return int(text)
+
+
+def _limit(directory: Path, size: int, inodes: int) -> None:
+    """Limit what is written into a snapshot; its number makes its project's."""
+    project = quota.FIRST_PROJECT + int(directory.name.rpartition("-")[2])
+    quota.limit(directory / "fs", project, size, inodes)
+    for name in ("fs", "work"):
+        # overlayfs makes files in the work directory and renames them into the other, which the
+        # kernel refuses between projects.
+        quota.join(directory / name, project)
 
 
 def _take_root(parent: Path, top: Path) -> None:
