@@ -84,8 +84,8 @@ class Started:
     """A process that exists.
 
     ``pid`` is the process itself, in the host's pid namespace; ``wait_pid`` the child (or orphaned
-    descendant) of the caller whose exit status is the process's (often the same). ``console`` is the master
-    descriptor of its terminal, owned by the caller from now on, or -1.
+    descendant) of the caller whose exit status is the process's (often the same). ``console`` is
+    the master descriptor of its terminal, owned by the caller from now on, or -1.
     """
 
     pid: int

@@ -117,8 +117,9 @@ class NetworkBackend(Protocol):
         """Connect the namespace; when it returns, the interface is up with addresses and routes.
 
         A second call for an attached endpoint leaves the interface alone and adds what is new:
-        so the default route moves here when the endpoint that had it is gone. Raises NotFound for a
-        network that was not created and a namespace that is gone, Conflict when ``ifname`` is taken.
+        so the default route moves here when the endpoint that had it is gone. Raises NotFound for
+        a network that was not created and a namespace that is gone, Conflict when ``ifname`` is
+        taken.
         """
         ...
 

@@ -172,7 +172,8 @@ def directory_context(folder: Path | None, *, verify: bool = True) -> ssl.SSLCon
     """The context of a client of one host, from a directory of ``certs.d``.
 
     It may hold authorities ``*.crt`` and pairs of ``*.cert`` and ``*.key`` to show to the host. The
-    system's authorities are trusted as well; with authorities of its own, a host is always verified.
+    system's authorities are trusted as well; with authorities of its own, a host is always
+    verified.
     Raises OSError and ssl.SSLError for files that cannot be used.
     """
     context = client_context(verify=verify)
