@@ -74,7 +74,9 @@ class Chains:
             connection.execute(
                 "INSERT INTO images VALUES (?, ?, ?, '', '', '', 1, ?) ON CONFLICT (id) DO UPDATE "
                 "SET parent = excluded.parent, document = excluded.document, layer = '', "
-                "payload = '', diff_id = '', seen = excluded.seen WHERE uploading",
+                "payload = '', diff_id = '', seen = excluded.seen "
+                # Two may push the same image at a time: neither takes away what the other sent.
+                "WHERE uploading AND document != excluded.document",
                 (image, parent, document, time.time()),
             )
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from urllib.parse import quote
+
+from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Conflict, Invalid, LadingError, Unavailable
 from lading.hooks.registry import OutgoingImage, OutgoingLayer, PushedLayer, Stream
 from lading.model import legacy, oci
 from lading_registry_v1.layers import Bytes, OutgoingPayload
-from lading_registry_v1.session import Session, error_text
+from lading_registry_v1.session import PAUSE, Session, error_text
 from lading_registry_v1.tarsum import tarsum
 
 ATTEMPTS = 3
@@ -80,19 +83,24 @@ class Push:
     ) -> bool:
         """Store one link; whether it was there already. A broken one begins anew."""
         path = f"images/{link.id}"
-        looked = self._session.ask_registry("GET", f"{path}/json", expect=(200, 400, 401, 403, 404))
-        if looked.status == 200:
-            return True
         for attempt in range(ATTEMPTS):
+            # Also after a failure: another program may be pushing the same image.
+            if self._is_there(path):
+                return True
             try:
                 self._send(link, path, opened, media_type, tell)
                 return False
-            except Conflict:
-                return True
-            except Unavailable:
+            except (Conflict, Unavailable) as error:
+                if isinstance(error, Conflict) and error.message == EXISTS:
+                    return True
                 if attempt == ATTEMPTS - 1:
                     raise
+                time.sleep(PAUSE * 2**attempt)
         return False
+
+    def _is_there(self, path: str) -> bool:
+        answer = self._session.ask_registry("GET", f"{path}/json", expect=(200, 400, 401, 403, 404))
+        return answer.status == 200
 
     def _send(
         self,
@@ -115,8 +123,7 @@ class Push:
             )
         finally:
             outgoing.close()
-        if answer.status == 409:
-            self._conflict(error_text(answer))
+        self._check(answer)
         again = opened()
         try:
             by_files = tarsum(link.document, again)
@@ -128,17 +135,17 @@ class Push:
         if by_files:
             headers["X-Docker-Checksum"] = by_files
         answer = self._session.ask_registry(
-            "PUT", f"{path}/checksum", headers=headers, expect=(200, 201, 204, 409)
+            "PUT", f"{path}/checksum", headers=headers, expect=(200, 201, 204, 400, 409)
         )
-        if answer.status == 409:
-            self._conflict(error_text(answer))
+        self._check(answer)
 
     def _put(self, path: str, document: bytes) -> None:
-        answer = self._session.ask_registry("PUT", path, body=document, expect=(200, 201, 204, 409))
-        if answer.status == 409:
-            self._conflict(error_text(answer))
+        self._check(
+            self._session.ask_registry("PUT", path, body=document, expect=(200, 201, 204, 409))
+        )
 
-    def _conflict(self, text: str) -> None:
-        if text == EXISTS:
-            raise Conflict(text)
-        raise Invalid(f"{self._session.remote.host}: {text or 'the registry answers 409'}")
+    def _check(self, answer: BaseHTTPResponse) -> None:
+        """Raise Conflict when somebody else has pushed the image, or is about to."""
+        if answer.status in (400, 409):
+            said = error_text(answer) or f"the registry answers {answer.status}"
+            raise Conflict(said if said == EXISTS else f"{self._session.remote.host}: {said}")
