@@ -249,11 +249,20 @@ def _recipe(rows: Sequence[Any]) -> list[Mount]:
 
 def _enter(args: Args) -> None:
     """Change into the root that the arguments describe, and make it this process's root."""
+    own_users = os.stat("/proc/self/ns/user")
     if args["pid"]:
-        os.chdir(f"/proc/{args['pid']}/root")
+        place = f"/proc/{args['pid']}"
+        users = os.open(f"{place}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        os.chdir(f"{place}/root")
         os.chroot(".")
         os.chdir("/")
         _seal()
+        if not os.path.samestat(os.fstat(users), own_users):
+            # Owners are then seen, and given, as the container has them.
+            syscalls.setns(users, syscalls.CLONE_NEWUSER)
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        os.close(users)
         return
     with _new_root() as top:
         mounts.mount_recipe(_recipe(args["rootfs"]), top)

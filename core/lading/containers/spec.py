@@ -326,8 +326,9 @@ def _files(inputs: Inputs) -> Iterator[Json]:
         ("/etc/hosts", container.hosts_path),
     ):
         if source:
-            read_only = ["ro"] if inputs.host.readonly_rootfs else []
-            yield _mount(where, "bind", source, ["rbind", "rprivate", *read_only])
+            words = ["ro"] if inputs.host.readonly_rootfs else []
+            words += ["idmap"] if inputs.remapped else []
+            yield _mount(where, "bind", source, ["rbind", "rprivate", *words])
 
 
 def _shm(inputs: Inputs, ipc: modes.Mode) -> Iterator[Json]:
@@ -357,6 +358,9 @@ def _user_mounts(inputs: Inputs) -> Iterator[Json]:
             continue
         bind = "rbind" if mount.recursive else "bind"
         words = [bind, mount.propagation or "rprivate"]
+        if inputs.remapped and mount.type == "volume":
+            # What lies in a volume has the same owners for containers with and without a mapping.
+            words.append("idmap")
         if not mount.rw:
             words.append("rro" if mount.recursive_ro else "ro")
         yield _mount(mount.destination, "bind", inputs.sources[mount.destination], words)
@@ -366,7 +370,8 @@ def _image_mounts(inputs: Inputs, mount: MountPoint) -> Iterator[Json]:
     """A read-only image: its recipe, made at the destination instead of at the root."""
     for entry in inputs.images[mount.destination]:
         where = posixpath.join(mount.destination, entry.target).rstrip("/")
-        yield _mount(where, entry.type, entry.source, [*entry.options, "rprivate"])
+        words = [*entry.options, "rprivate", *(["idmap"] if inputs.remapped else [])]
+        yield _mount(where, entry.type, entry.source, words)
 
 
 def _mount(destination: str, kind: str, source: str, options: Sequence[str]) -> Json:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from lading.linux.mounts import mount_one
 from lading.monitor import Launch, LogConfig, Monitor
 from lading.networks import Sandbox
 from lading.store.clock import timestamp
+
+#: Option of a mount whose files' owners are mapped as the container's user namespace says.
+IDMAP = "idmap"
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class Starter:
                     record.isolation,
                     bundle,
                     run,
-                    rootfs=tuple(rootfs),
+                    rootfs=self._mapped(record, rootfs),
                     terminal=record.tty,
                     open_stdin=record.config.open_stdin,
                     stdin_once=record.config.stdin_once,
@@ -99,6 +102,13 @@ class Starter:
             parts.networks.attach(record.id, f"/proc/{monitor.pid}/ns/net")
             monitor.start()
         return monitor
+
+    def _mapped(self, record: Container, rootfs: Sequence[Mount]) -> tuple[Mount, ...]:
+        """The root's recipe, with the owners as the container's user namespace has them."""
+        if not self._parts.id_maps(record.host_config)[0]:
+            return tuple(rootfs)
+        self._parts.filesystems.get(record.filesystem).require("idmap")
+        return tuple(Mount(m.type, m.source, (*m.options, IDMAP), m.target) for m in rootfs)
 
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:
         """The OCI config; on the way the host's side of all mounts is made ready."""

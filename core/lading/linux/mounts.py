@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,10 @@ MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME = 0x100, 0x400, 0x800
 MS_BIND, MS_REC, MS_SILENT = 0x1000, 0x4000, 0x8000
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 24, 1 << 25
+
+# linux/prctl.h, linux/securebits.h
+PR_GET_SECUREBITS, PR_SET_SECUREBITS = 27, 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -159,8 +164,10 @@ def mount_one(entry: Mount, place: str | int, userns: int = -1) -> None:
         return
     options = parse_options(entry.options)
     if options.idmap and entry.type == "overlay":
-        entry = _mapped_layers(entry, options, place, userns)
-        options = parse_options(entry.options)
+        entry, upper = _mapped_layers(entry, options, place, userns)
+        with _acting_as_owner_of(upper):
+            mount_one(entry, place)
+        return
     name = place if isinstance(place, str) else f"/proc/self/fd/{place}"
     long = sum(len(word) + 1 for word in options.data) >= PAGE
     if long and not options.idmap and _mount_from_within(entry, options, os.path.abspath(name)):
@@ -282,8 +289,35 @@ def _map_ids(tree: int, options: Options, userns: int) -> None:
     )
 
 
-def _mapped_layers(entry: Mount, options: Options, place: str | int, userns: int) -> Mount:
+@contextmanager
+def _acting_as_owner_of(path: str) -> Iterator[None]:
+    """Have the file system ids of a path's owner, and all capabilities still; "" does nothing.
+
+    An overlay does its own work (copying up, whiteouts) with the credentials that mounted it. On
+    an id-mapped upper layer the engine's root is nobody, who can make no file there.
+    """
+    if not path:
+        yield
+        return
+    owner = os.stat(path)
+    before = syscalls.prctl(PR_GET_SECUREBITS)
+    syscalls.prctl(PR_SET_SECUREBITS, before | SECBIT_NO_SETUID_FIXUP)
+    try:
+        syscalls.libc.setfsgid(owner.st_gid)
+        syscalls.libc.setfsuid(owner.st_uid)
+        yield
+    finally:
+        syscalls.libc.setfsuid(os.geteuid())
+        syscalls.libc.setfsgid(os.getegid())
+        syscalls.prctl(PR_SET_SECUREBITS, before)
+
+
+def _mapped_layers(
+    entry: Mount, options: Options, place: str | int, userns: int
+) -> tuple[Mount, str]:
     """The overlay over id-mapped copies of its layers, which lie on a tmpfs that it then hides.
+
+    Also the path of the upper one, "" when there is none.
 
     An overlay cannot be mapped itself, but takes mapped layers since kernel 5.19. ``upperdir`` and
     ``workdir`` must be of one mount, so the directory above both is what is mapped.
@@ -312,7 +346,8 @@ def _mapped_layers(entry: Mount, options: Options, place: str | int, userns: int
             words[key] = f"{shown}/{os.path.relpath(words[key], above)}"
     kept = [w for w in entry.options if w != options.idmap and w not in options.data]
     data = [f"{key}={value}" if value else key for key, value in words.items()]
-    return Mount(entry.type, entry.source, (*kept, *data), entry.target)
+    mapped_entry = Mount(entry.type, entry.source, (*kept, *data), entry.target)
+    return mapped_entry, words.get("upperdir", "")
 
 
 def new_tree(entry: Mount) -> int:

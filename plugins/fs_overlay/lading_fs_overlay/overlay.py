@@ -26,7 +26,7 @@ class Overlay:
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"layer-directory", "upper-path", "quota-size", "quota-inodes"}
+        {"idmap", "layer-directory", "upper-path", "quota-size", "quota-inodes"}
     )
 
     def __init__(self, context: Context) -> None:
