@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lading_network_bridge.firewall import Firewall, Forward, Ruled
-from lading_network_bridge.iptables import Iptables
+from lading_network_bridge.iptables import Iptables, usable
 from lading_network_bridge.nftables import LIBRARY, Nft, Nftables, dry_run
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ def choose(wanted: str = "") -> Choice:
     if wanted:
         return Choice(wanted)
     reasons: list[str] = []
-    for name, trial in (("nftables", _nftables), ("iptables", _iptables)):
+    for name, trial in (("nftables", _nftables), ("iptables", lambda: usable()[1])):
         reason = trial()
         if not reason:
             return Choice(name, reasons)
@@ -67,23 +65,14 @@ def choose(wanted: str = "") -> Choice:
 def _nftables() -> str:
     try:
         nft = Nft()
-    except OSError:
-        return f"{LIBRARY} is not installed (Debian: libnftables1)"
+    except OSError as error:
+        if error.errno is None:
+            return f"{LIBRARY} is not installed (Debian: libnftables1)"
+        return f"the kernel has no nf_tables: {error.strerror}"
     try:
         dry_run(nft)
     except OSError as error:
         return error.strerror or str(error)
     finally:
         nft.close()
-    return ""
-
-
-def _iptables() -> str:
-    if not (shutil.which("iptables") and shutil.which("iptables-restore")):
-        return "the program iptables is not installed"
-    for table in ("nat", "filter"):
-        command = ["iptables", "-w", "5", "-t", table, "-S"]
-        done = subprocess.run(command, capture_output=True, timeout=10, check=False)
-        if done.returncode:
-            return done.stderr.decode(errors="replace").strip().partition("\n")[0]
     return ""

@@ -14,14 +14,43 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 
 from lading_network_bridge.firewall import Firewall, Forward, Ruled
 
-_TOOLS = {4: "iptables", 6: "ip6tables"}
+#: The programs by IP version; the second kind speaks to kernels that the first one does not know.
+PROGRAMS = (
+    {4: "iptables", 6: "ip6tables"},
+    {4: "iptables-legacy", 6: "ip6tables-legacy"},
+)
 _SECONDS = 30
+
+log = logging.getLogger(__name__)
+
+
+def usable() -> tuple[dict[int, str], str]:
+    """The programs that work here, or none and the reason."""
+    reason = "the program iptables is not installed"
+    for programs in PROGRAMS:
+        if shutil.which(programs[4]) is None:
+            continue
+        reason = _trial(programs[4])
+        if not reason:
+            six = programs[6]
+            return (programs if shutil.which(six) and not _trial(six) else {4: programs[4]}), ""
+    return {}, reason
+
+
+def _trial(program: str) -> str:
+    for table in ("nat", "filter"):
+        command = [program, "-w", "5", "-t", table, "-S"]
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        if done.returncode:
+            return done.stderr.decode(errors="replace").strip().partition("\n")[0]
+    return ""
 
 
 class Iptables(Firewall):
@@ -31,6 +60,7 @@ class Iptables(Firewall):
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
+        self._programs, _ = usable()
         self._networks: dict[str, Ruled] = {}
         self._forwards: dict[Forward, None] = {}
 
@@ -40,6 +70,8 @@ class Iptables(Firewall):
 
     def add_network(self, network: Ruled) -> None:
         """See :class:`Firewall`."""
+        if any(_version(s) == 6 for s in network.subnets) and 6 not in self._programs:
+            log.warning("no ip6tables: nothing is published or closed in IPv6")
         if self._networks.get(network.id) != network:
             self._change({**self._networks, network.id: network}, self._forwards)
 
@@ -67,8 +99,8 @@ class Iptables(Firewall):
     ) -> None:
         before = self._versions(self._networks)
         after = self._versions(networks)
-        usable = {v for v in _TOOLS if shutil.which(_TOOLS[v])}
-        for version in sorted(((before | after) if not sweep else {4, 6}) & usable):
+        concerned = {4, 6} if sweep else before | after
+        for version in sorted(concerned & set(self._programs)):
             if version in after:
                 self._restore(version, list(networks.values()), list(forwards))
                 for table, hook, match, chain in self._jumps():
@@ -115,16 +147,17 @@ class Iptables(Firewall):
                     "-m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
                 )
         lines.append("COMMIT")
-        self._call([f"{_TOOLS[version]}-restore", "--noflush", "-w", "10"], "\n".join(lines) + "\n")
+        restore = f"{self._programs[version]}-restore"
+        self._call([restore, "--noflush", "-w", "10"], "\n".join(lines) + "\n")
 
     def _jump(self, version: int, table: str, hook: str, match: Sequence[str], chain: str) -> None:
         rule = [hook, *match, "-j", chain]
-        command = [_TOOLS[version], "-w", "10", "-t", table]
+        command = [self._programs[version], "-w", "10", "-t", table]
         if not self._call([*command, "-C", *rule], fails=True):
             self._call([*command, "-I", *rule])
 
     def _remove(self, version: int) -> None:
-        command = [_TOOLS[version], "-w", "10", "-t"]
+        command = [self._programs[version], "-w", "10", "-t"]
         for table, hook, match, chain in self._jumps():
             while self._call([*command, table, "-D", hook, *match, "-j", chain], fails=True):
                 pass

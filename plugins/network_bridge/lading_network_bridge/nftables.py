@@ -22,11 +22,13 @@ import errno
 import ipaddress
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
 
 from lading_network_bridge.firewall import Firewall, Forward, Ruled
+from lading_network_bridge.netlink import NETLINK_NETFILTER
 
 LIBRARY = "libnftables.so.1"
 
@@ -103,6 +105,8 @@ class Nft:
 
     def __init__(self) -> None:
         self._library = _library()
+        # Where the kernel has no such socket the library ends the process, without asking.
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise OSError(errno.ENOMEM, "nft_ctx_new failed")

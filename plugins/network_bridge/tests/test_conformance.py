@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
 
 from lading.testing.network import NetworkConformance
+from lading_network_bridge import iptables
 
 
 class TestBridge(NetworkConformance):
     target = "lading_network_bridge:Bridge"
 
 
-def lacking_iptables() -> str:
-    if shutil.which("iptables") is None:
-        return "this host has no iptables"
-    done = subprocess.run(["iptables", "-w", "-t", "nat", "-S"], capture_output=True, check=False)
-    return "" if done.returncode == 0 else f"iptables: {done.stderr.decode().strip()}"
+REASON = iptables.usable()[1]
 
 
-@pytest.mark.skipif(bool(lacking_iptables()), reason=lacking_iptables())
+@pytest.mark.skipif(bool(REASON), reason=f"iptables: {REASON}")
 class TestBridgeWithIptables(NetworkConformance):
     target = "lading_network_bridge:Bridge"
     options = {"firewall": "iptables"}
