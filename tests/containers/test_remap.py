@@ -1,0 +1,81 @@
+"""``--userns-remap``: containers whose root is nobody on the host."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lading.testing.daemon import Daemon, busybox_image, nothing_left
+
+pytestmark = pytest.mark.root
+
+FIRST = 200_000
+
+
+class Remapped(Daemon):
+    """A daemon that sees subordinate ids for ``nobody``, in a mount namespace of its own."""
+
+    def command(self) -> list[str]:
+        ids = self.root / "ids"
+        ids.write_text(f"nobody:{FIRST}:65536\nnogroup:{FIRST}:65536\n")
+        script = (
+            f"mount --bind {ids} /etc/subuid && mount --bind {ids} /etc/subgid && "
+            'exec "$@" --userns-remap nobody:nogroup'
+        )
+        return ["unshare", "--mount", "sh", "-c", script, "sh", *super().command()]
+
+
+@pytest.fixture(scope="module")
+def remapped() -> Iterator[Daemon]:
+    if not os.path.exists("/etc/subuid"):
+        pytest.skip("this host has no /etc/subuid to stand in for")
+    with nothing_left(), Remapped(root=Path(tempfile.mkdtemp(prefix="lading-"))) as daemon:
+        daemon.client("lading", "import", "-", "busybox", input=busybox_image())
+        yield daemon
+
+
+def run(daemon: Daemon, *arguments: str) -> str:
+    return daemon.client("lading", "run", "--rm", *arguments).stdout.decode()
+
+
+def test_root_inside_is_another_user_outside(remapped: Daemon) -> None:
+    mapping = run(remapped, "busybox", "cat", "/proc/self/uid_map").split()
+    assert mapping == ["0", str(FIRST), "65536"]
+    script = "touch /new; mkdir /d; chown 5:6 /d; rm /bin/yes; stat -c '%u %g' / /bin /new /d"
+    shown = run(remapped, "busybox", "sh", "-c", script)
+    assert shown.splitlines() == ["0 0", "0 0", "0 0", "5 6"]
+
+
+def test_a_container_may_keep_the_hosts_users(remapped: Daemon) -> None:
+    shown = run(remapped, "--userns", "host", "busybox", "cat", "/proc/self/uid_map").split()
+    assert shown == ["0", "0", str(0xFFFF_FFFF)]
+
+
+def test_owners_in_volumes_are_the_same_with_and_without_a_mapping(remapped: Daemon) -> None:
+    run(remapped, "-v", "vol:/v", "busybox", "sh", "-c", "echo x > /v/f; chown 7:8 /v/f")
+    show = ["-v", "vol:/v", "busybox", "stat", "-c", "%u %g", "/v/f"]
+    assert run(remapped, *show) == run(remapped, "--userns", "host", *show) == "7 8\n"
+    remapped.client("lading", "volume", "rm", "vol")
+
+
+def test_copies_and_commits_have_the_owners_of_the_inside(remapped: Daemon) -> None:
+    script = "echo x > /made; chown 7:8 /made; exec sleep 1000"
+    remapped.client("lading", "run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    remapped.client("lading", "exec", "box", "sh", "-c", "until [ -s /made ]; do usleep 1000; done")
+    tar = remapped.client("lading", "cp", "box:/made", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        entry = archive.getmember("made")
+        assert (entry.uid, entry.gid) == (7, 8)
+    remapped.client("lading", "cp", "-", "box:/root", input=tar)
+    shown = remapped.client("lading", "exec", "box", "stat", "-c", "%u %g", "/root/made").stdout
+    assert shown == b"7 8\n"
+    remapped.client("lading", "commit", "box", "made")
+    assert run(remapped, "made", "stat", "-c", "%u %g", "/made") == "7 8\n"
+    remapped.client("lading", "rm", "-f", "box")
+    remapped.client("lading", "rmi", "made")
