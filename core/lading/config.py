@@ -103,6 +103,9 @@ class Settings(Table, frozen=True):
     registry_mirrors: list[str] = []
     insecure_registries: list[str] = []
     registry_timeout: float = 60.0
+    registry_certificates: list[str] = msgspec.field(
+        default_factory=lambda: ["/etc/lading/certs.d", "/etc/docker/certs.d"]
+    )
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
 

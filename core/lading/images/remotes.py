@@ -22,9 +22,6 @@ DEFAULT_HOST = "registry-1.docker.io"
 #: How long the answer to a ping holds, in seconds.
 REMEMBER_SECONDS = 300.0
 
-#: Directories of certificates by ``host:port``, in the order in which they are looked for.
-CERTIFICATES = (Path("/etc/lading/certs.d"), Path("/etc/docker/certs.d"))
-
 
 class Remotes:
     """Chooses by the configuration; a ping decides where that says nothing."""
@@ -52,7 +49,7 @@ class Remotes:
                 host,
                 reference.path,
                 self._insecure(reference.domain),
-                _certificates(host),
+                self._certificates(host),
                 credentials,
                 operation,
                 self._settings.registry_timeout,
@@ -92,7 +89,13 @@ class Remotes:
         host = (rest if separator else url).strip("/")
         insecure = scheme == "http" or self._insecure(host)
         timeout = self._settings.registry_timeout
-        return Remote(host, path, insecure, _certificates(host), None, operation, timeout)
+        return Remote(host, path, insecure, self._certificates(host), None, operation, timeout)
+
+    def _certificates(self, host: str) -> str:
+        for top in self._settings.registry_certificates:
+            if (Path(top) / host).is_dir():
+                return str(Path(top) / host)
+        return ""
 
     def _insecure(self, host: str) -> bool:
         own = self._own(host).insecure
@@ -116,10 +119,3 @@ def _in_ranges(name: str, ranges: Sequence[str]) -> bool:
         except ValueError:
             continue
     return False
-
-
-def _certificates(host: str) -> str:
-    for top in CERTIFICATES:
-        if (top / host).is_dir():
-            return str(top / host)
-    return ""

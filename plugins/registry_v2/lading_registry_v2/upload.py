@@ -138,8 +138,10 @@ class _Upload:
             try:
                 self._send()
                 return
-            except (Unavailable, Unauthorized, _TooLargeError):
-                if attempt == ATTEMPTS - 1:
+            except (Unavailable, Unauthorized, _TooLargeError) as error:
+                # A token may end during an upload, so once more with a new one.
+                refused = isinstance(error, Unauthorized) and (attempt or not self._location)
+                if attempt == ATTEMPTS - 1 or refused:
                     raise
                 time.sleep(PAUSE * 2**attempt)
                 self._find_out()
