@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections import deque
 from pathlib import Path
 
 from lading.http.stream import CHUNK, PlainStream
@@ -33,6 +34,7 @@ class TLSStream:
         self._state = threading.Lock()
         self._sending = threading.Lock()
         self._ended = False
+        self._ahead: deque[bytes] = deque()
 
     @classmethod
     def handshake(
@@ -67,6 +69,8 @@ class TLSStream:
         """Wait for bytes; both close_notify and a bare end of the connection end the stream."""
         while True:
             with self._state:
+                if self._ahead:
+                    return self._take_ahead(size)
                 try:
                     return self._tls.read(size)
                 except ssl.SSLWantReadError:
@@ -80,6 +84,20 @@ class TLSStream:
                 finally:
                     self._sending.release()
             self._fill()
+
+    def _take_ahead(self, size: int) -> bytes:
+        first = self._ahead.popleft()
+        if len(first) > size:
+            self._ahead.appendleft(first[size:])
+        return first[:size]
+
+    def _read_ahead(self) -> None:
+        """Keep what has arrived: OpenSSL's shutdown reads as well, and drops the data it meets."""
+        try:
+            while data := self._tls.read(CHUNK):
+                self._ahead.append(data)
+        except ssl.SSLError:
+            pass  # nothing more is here, or the end is, which the reader will meet again
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
@@ -97,6 +115,7 @@ class TLSStream:
                 return
             self._ended = True
             with self._state:
+                self._read_ahead()
                 try:
                     self._tls.unwrap()
                 except (ssl.SSLError, OSError):
