@@ -88,7 +88,7 @@ def test_published_through_a_ready_sandbox(networks: Networks, lab: Lab) -> None
     number = sandbox.ports[0].host_port
     assert lab.ask(None, "127.0.0.1", number) == "web"
     networks.release(web.id)
-    assert lab.ask(None, "127.0.0.1", number) is None
+    assert lab.unreachable(None, "127.0.0.1", number)
 
 
 def test_names_on_a_network(networks: Networks, lab: Lab) -> None:
@@ -138,4 +138,4 @@ def test_a_killed_daemon_is_followed_by_one_that_knows(
     # Its own ready ones in place of the other's, nothing more.
     assert len(lab.interfaces()) == len(before)
     again.release(container("web").id)
-    assert lab.ask(None, "127.0.0.1", sandbox.ports[0].host_port) is None
+    assert lab.unreachable(None, "127.0.0.1", sandbox.ports[0].host_port)

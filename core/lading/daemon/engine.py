@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ import msgspec
 from lading import backends
 from lading.archive import Archives
 from lading.backends import Backends
+from lading.build import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts
@@ -59,9 +61,19 @@ def contexts(settings: Settings, role: str) -> Callable[[str], Context]:
             # Docker writes "overlay2.size=..."; the driver's name is understood.
             own[key.rpartition(".")[2]] = value
         options[settings.storage_driver] = own
-    return backends.contexts_under(
+    make = backends.contexts_under(
         Path(settings.data_root), Path(settings.exec_root), role, options
     )
+    if role != "network":
+        return make
+    # The daemon-wide switches that dockerd has; a backend's own table wins.
+    switches = {"iptables": settings.iptables, "ip-forward": settings.ip_forward}
+
+    def with_switches(name: str) -> Context:
+        context = make(name)
+        return dataclasses.replace(context, options={**switches, **context.options})
+
+    return with_switches
 
 
 @contextmanager
@@ -164,8 +176,15 @@ class Engine:
             )
         )
 
+        self.builder = Builder(
+            self.db, self.images, self.containers, spawner, data_root / "tmp", self._pull_base
+        )
         self.images.users = self._users_of_image
         self.transfers = Transfers(self.images, self.registries, settings)
+
+    def _pull_base(self, name: str, emit: Any) -> None:
+        """Pull the base image of a build."""
+        self.transfers.pull(name, emit, auth=None, platform="")
 
     def _users_of_image(self, image_id: str) -> list[User]:
         users = self.containers.users_of_image(image_id)

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from lading.linux.mounts import MS_BIND
 
 SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFHWADDR, IFF_UP = 0x8913, 0x8915, 0x8927, 1
 
-#: Long enough for a handshake on a busy machine; what is dropped costs a test this much.
-REACHED_SECONDS = 1.0
+#: How long an answer may take on a busy machine, and how long none must come.
+ANSWER_SECONDS = 10.0
+SILENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Lab:
         with self.inside(netns):
             _ip(f"route add default via {self.HOST}")
             _ip(f"-6 route add default via {self.HOST6}")
+            _wait_for_carrier("eth0")
+        _wait_for_carrier(name)
         return netns
 
     # Traffic
@@ -169,18 +173,23 @@ class Lab:
         port: int,
         *,
         kind: socket.SocketKind = socket.SOCK_STREAM,
+        seconds: float = ANSWER_SECONDS,
     ) -> str | None:
         """What the server there answers; None when it cannot be reached."""
         with self.inside(netns):
             client = socket.socket(_family(address), kind)
         with client:
-            client.settimeout(REACHED_SECONDS)
+            client.settimeout(seconds)
             try:
                 client.connect((address, port))
                 client.send(b"?")
                 return client.recv(256).decode()
             except OSError:
                 return None
+
+    def unreachable(self, netns: str | None, address: str, port: int) -> bool:
+        """Whether no server there can be reached."""
+        return self.ask(netns, address, port, seconds=SILENCE_SECONDS) is None
 
     # Looking
 
@@ -228,12 +237,19 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _ip(line: str) -> None:
+def _wait_for_carrier(name: str) -> None:
+    give_up = time.monotonic() + 5
+    while "state UP" not in _ip(f"link show {name}") and time.monotonic() < give_up:
+        time.sleep(0.001)
+
+
+def _ip(line: str) -> str:
     done = subprocess.run(
         ["ip", *line.split()], capture_output=True, text=True, check=False, close_fds=False
     )
     if done.returncode:
         raise OSError(f"ip {line}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _answer_streams(server: socket.socket, word: str) -> None:

@@ -23,11 +23,15 @@ from lading_network_bridge.firewall import Firewall, Forward, Ruled, forwards
 from lading_network_bridge.namespaces import inside, open_namespace
 from lading_network_bridge.netlink import Netlink
 from lading_network_bridge.options import Options
+from lading_network_bridge.passage import Passage
 
 log = logging.getLogger(__name__)
 
 #: How long a namespace that has ended may take to let go of its interfaces.
 VANISH_SECONDS = 0.5
+
+#: How long an interface may take to get its carrier; it works without, only later.
+CARRIER_SECONDS = 0.5
 
 #: Whether bridged packets see the rules for routed ones.
 BRIDGE_NETFILTER = "bridge/bridge-nf-call-iptables"
@@ -43,6 +47,10 @@ class Bridge:
         # Two daemons side by side differ in their directories.
         self._tag = hashlib.blake2b(os.fsencode(context.data), digest_size=4).hexdigest()
         self._wanted_firewall = str(context.options.get("firewall", ""))
+        if not context.options.get("iptables", True):
+            self._wanted_firewall = "none"
+        self._forwards = bool(context.options.get("ip-forward", True))
+        self._passage = Passage(self._tag)
         self._lock = threading.Lock()
         self._indexes: dict[str, tuple[int, Options]] = {}
         self._published: dict[str, list[Forward]] = {}
@@ -110,6 +118,8 @@ class Bridge:
                 raise
             self._indexes[network.id] = (index, wanted)
             self._forward(network)
+            if self._firewall.name == "nftables":
+                self._passage.open(wanted.bridge)
 
     def _read(self, network: Network) -> Options:
         wanted = options.read(network)
@@ -119,7 +129,7 @@ class Bridge:
 
     def _forward(self, network: Network) -> None:
         """Let the host route. A host where that is forbidden still has bridges."""
-        if network.internal or self._firewall.name == "none":
+        if network.internal or not self._forwards or self._firewall.name == "none":
             return
         if sysctls.read("ipv4/ip_forward") == "0":
             log.info("enabling net.ipv4.ip_forward")
@@ -134,6 +144,8 @@ class Bridge:
         with self._lock:
             self._indexes.pop(network.id, None)
             self._firewall.remove_network(_ruled(network, wanted))
+            if self._firewall.name == "nftables":
+                self._passage.close(wanted.bridge)
             self._bridges.remove(network, wanted)
 
     @hookimpl
@@ -149,6 +161,7 @@ class Bridge:
                 new = self._connect(name, index, wanted, endpoint, target)
                 try:
                     self._configure(far, network, endpoint, target)
+                    self._wait_until_operational(wanted.bridge, name)
                 except OSError:
                     if new:
                         self._netlink.run([netlink.delete_link(name)])
@@ -217,6 +230,17 @@ class Bridge:
                 if subnet.gateway and (":" in subnet.gateway) in versions
             ]
         far.run(batch)
+
+    def _wait_until_operational(self, *names: str) -> None:
+        """Wait for interfaces that were brought up before what gives them a carrier.
+
+        The kernel notices the carrier a little later; until then it drops what goes to the
+        container, and a lost ARP request costs a whole second.
+        """
+        give_up = time.monotonic() + CARRIER_SECONDS
+        for name in names:
+            while not self._netlink.operational(name) and time.monotonic() < give_up:
+                time.sleep(0.0002)
 
     @hookimpl
     def detach(self, network: Network, endpoint: Endpoint, netns: str) -> None:
@@ -311,6 +335,8 @@ class Bridge:
             )
             for network, _ in known:
                 self._forward(network)
+            if self._firewall.name == "nftables":
+                self._passage.keep([wanted.bridge for _, wanted in known])
 
     def _sweep(self, bridges: set[str], ports: set[str]) -> None:
         """Remove what a daemon of ours left and nobody knows any more."""

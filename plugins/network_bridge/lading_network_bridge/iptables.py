@@ -146,6 +146,8 @@ class Iptables(Firewall):
                     f"-A {guard} -i {network.bridge} -d 127.0.0.0/8 "
                     "-m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
                 )
+        # What goes out was not dropped above; a policy to drop must not stop it either.
+        lines += [f"-A {forward} -i {network.bridge} -j ACCEPT" for network in networks]
         lines.append("COMMIT")
         restore = f"{self._programs[version]}-restore"
         self._call([restore, "--noflush", "-w", "10"], "\n".join(lines) + "\n")

@@ -30,6 +30,7 @@ SOL_NETLINK, NETLINK_EXT_ACK, NETLINK_CAP_ACK = 270, 11, 10
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA = 18, 1, 2
+IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 20, 26, 28
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_GROUP, DOOMED_GROUP = 27, 0x6C61646E
@@ -251,6 +252,20 @@ class Netlink:
                     if answer in (NLMSG_DONE, NLMSG_ERROR):
                         return found
                     found.append(body)
+
+    def operational(self, name: str) -> bool:
+        """Whether an interface carries packets; False when there is none."""
+        with self._lock:
+            self._sequence += 1
+            request = ifinfo() + text(IFLA_IFNAME, name)
+            size = _HEADER.size + len(request)
+            header = _HEADER.pack(size, RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0)
+            self._socket.send(header + request)
+            for kind, _, _, body in _split(self._socket.recv(1 << 16)):
+                if kind == RTM_NEWLINK:
+                    found = dict(attributes(body[_IFINFO.size :]))
+                    return found.get(IFLA_OPERSTATE) == bytes((IF_OPER_UP,))
+        return False
 
     def links(self) -> dict[str, Link]:
         """All interfaces of the namespace, by name."""

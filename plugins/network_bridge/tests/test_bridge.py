@@ -14,7 +14,7 @@ from lading.hooks.common import Context
 from lading.hooks.network import Network, Port, Subnet
 from lading.testing.network import SERVER, endpoint, network
 from lading.testing.network_lab import Lab
-from lading_network_bridge import Bridge
+from lading_network_bridge import Bridge, iptables
 
 pytestmark = pytest.mark.root
 
@@ -98,7 +98,7 @@ def test_containers_without_icc_do_not_reach_each_other(
         pytest.skip("this kernel has no br_netfilter loaded")
     one, two = lab.two(bridge, named(enable_icc="false"))
     lab.serve(two, SERVER, "two")
-    assert lab.ask(one, "10.231.1.3", SERVER) is None
+    assert lab.unreachable(one, "10.231.1.3", SERVER)
     bridge.publish(
         network=named(enable_icc="false"),
         endpoint=endpoint(1, 3),
@@ -121,7 +121,7 @@ def test_host_binding_is_where_ports_are_published(lab: Lab, bridge: Bridge) -> 
     lab.serve(one, SERVER, "one")
     bridge.publish(network=wanted, endpoint=endpoint(1, 2), ports=[Port("tcp", SERVER, 9000)])
     assert lab.ask(None, "127.0.0.1", 9000) == "one"
-    assert lab.ask(None, lab.HOST, 9000) is None
+    assert lab.unreachable(None, lab.HOST, 9000)
 
 
 def test_a_bridge_of_the_admin_is_used_and_left(lab: Lab, bridge: Bridge) -> None:
@@ -150,7 +150,7 @@ def test_two_daemons_side_by_side(lab: Lab, bridge: Bridge) -> None:
     far, _ = lab.two(second, network(2))
     lab.serve(one, SERVER, "one")
     bridge.publish(network=network(1), endpoint=endpoint(1, 2), ports=[Port("tcp", SERVER, 9000)])
-    assert lab.ask(far, "10.231.1.2", SERVER) is None
+    assert lab.unreachable(far, "10.231.1.2", SERVER)
     assert lab.ask(far, "10.231.2.1", 9000) == "one"
     before = lab.interfaces()
     # The second daemon starts again and knows of nothing: the first one's things stay.
@@ -180,7 +180,7 @@ def test_containers_do_not_reach_the_loopback_of_the_host(lab: Lab, bridge: Brid
         ip("addr del 127.0.0.1/8 dev lo")
         ip("route add 127.0.0.0/8 via 10.231.1.1 src 10.231.1.2")
         Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
-    assert lab.ask(one, "127.0.0.1", SERVER) is None
+    assert lab.unreachable(one, "127.0.0.1", SERVER)
 
 
 def test_the_firewall_of_the_configuration(lab: Lab) -> None:
@@ -217,6 +217,33 @@ def test_a_client_of_datagrams_reaches_the_next_container(lab: Lab, bridge: Brid
             bridge.unpublish(network=network(1), endpoint=endpoint(1, host))
 
 
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_policy_to_drop_does_not_stop_containers(lab: Lab, firewall: str) -> None:
+    """As dockerd sets it, for one, when it is started on the same host."""
+    programs, reason = iptables.usable()
+    if not programs:
+        pytest.skip(f"iptables: {reason}")
+
+    def rules(*arguments: str) -> str:
+        done = subprocess.run([programs[4], *arguments], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    rules("-P", "FORWARD", "DROP")
+    before = rules("-S")
+    bridge = make(lab, "data", firewall=firewall)
+    one, two = lab.two(bridge, network(1))
+    other = lab.other_host()
+    lab.serve(other, SERVER)
+    lab.serve(two, SERVER, "two")
+    assert lab.ask(one, lab.OTHER, SERVER) == lab.HOST
+    assert lab.ask(one, "10.231.1.3", SERVER) == "two"
+    assert lab.unreachable(other, "10.231.1.3", SERVER)
+    again = make(lab, "data", firewall=firewall)
+    again.recover(networks=[network(1)], endpoints={}, published={})
+    again.remove(network=network(1))
+    assert rules("-S") == before
+
+
 def test_many_ports_at_once(lab: Lab, bridge: Bridge) -> None:
     one, _ = lab.two(bridge, network(1))
     lab.serve(one, SERVER, "one")
@@ -224,4 +251,4 @@ def test_many_ports_at_once(lab: Lab, bridge: Bridge) -> None:
     bridge.publish(network=network(1), endpoint=endpoint(1, 2), ports=ports)
     assert lab.ask(None, "127.0.0.1", 10999) == "one"
     bridge.unpublish(network=network(1), endpoint=endpoint(1, 2))
-    assert lab.ask(None, "127.0.0.1", 10999) is None
+    assert lab.unreachable(None, "127.0.0.1", 10999)
