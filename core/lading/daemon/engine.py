@@ -17,7 +17,6 @@ import msgspec
 from lading import backends
 from lading.archive import Archives
 from lading.backends import Backends
-from lading.build import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts
@@ -176,15 +175,8 @@ class Engine:
             )
         )
 
-        self.builder = Builder(
-            self.db, self.images, self.containers, spawner, data_root / "tmp", self._pull_base
-        )
         self.images.users = self._users_of_image
         self.transfers = Transfers(self.images, self.registries, settings)
-
-    def _pull_base(self, name: str, emit: Any) -> None:
-        """Pull the base image of a build."""
-        self.transfers.pull(name, emit, auth=None, platform="")
 
     def _users_of_image(self, image_id: str) -> list[User]:
         users = self.containers.users_of_image(image_id)
