@@ -33,8 +33,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tls(certificates: Path) -> Iterator[list[str]]:
-    """The global flags with which a client reaches a daemon over mutual TLS."""
+def tls(certificates: Path, daemon: Daemon) -> Iterator[list[str]]:
+    """The global flags with which a client reaches a daemon over mutual TLS.
+
+    The shared daemon is there before, so that its traces are not taken for this one's.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
