@@ -23,7 +23,7 @@ def run(
     Raises LadingError, with what the hook printed, for one that fails or takes too long.
     """
     state = {
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.0.2",
         "id": container.id,
         "status": status,
         "pid": pid,

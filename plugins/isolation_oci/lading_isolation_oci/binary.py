@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from errno import EACCES, ENOENT
 from pathlib import Path
 
-from lading.errors import Conflict, LadingError, NotFound, StartFailed
+from lading.errors import Conflict, Invalid, LadingError, NotFound, StartFailed
 from lading.hooks.isolation import Container, Stdio
 
 #: What the core says as well.
@@ -160,8 +160,12 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
     # The runtimes have no error numbers: their texts are all that tells one kind from another.
     if re.search(r"container.*does not exist|container not running", message):
         return NotFound(f"{command}: {message}")
-    if re.search(r"cannot (start|exec in) a (container|stopped|paused)", message):
+    if re.search(
+        r"cannot (start|exec in) a (container|stopped|paused)|start an already running", message
+    ):
         return Conflict(f"{command}: {message}")
+    if command == "update":
+        return Invalid(f"update: {message}")
     if command in ("create", "start", "exec", "run"):
         return StartFailed(message, errno=_errno(message))
     return LadingError(f"{command}: {message}")

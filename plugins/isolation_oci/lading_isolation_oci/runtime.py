@@ -8,18 +8,27 @@ import shutil
 import signal as signals
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lading.errors import LadingError, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stats, Stdio
-from lading.linux.cgroups import Cgroup
+from lading.linux.cgroups import UNIFIED, Cgroup, hierarchies
 from lading.linux.mounts import mount_recipe
 from lading.linux.namespaces import unshare_mounts
 from lading_isolation_oci.binary import Binary, read_pid
 
 #: Binaries whose name is not the backend's.
 USUAL_BINARIES = {"kata": "kata-runtime"}
+
+
+def _left_in_version_2() -> str:
+    """On a hybrid host the controllers that are in no version 1 hierarchy, else nothing."""
+    found = hierarchies()
+    if found.mode != "hybrid":
+        return ""
+    return (Path(found.mounts[UNIFIED]) / "cgroup.controllers").read_text().strip()
 
 
 class Runtime:
@@ -54,6 +63,12 @@ class Runtime:
                 usable=False,
                 reason=f'"{self.binary.path} --version" failed with exit code {done.returncode}',
                 remedy=f"reinstall {self.wanted}",
+            )
+        if lines[0].startswith("crun") and (left := _left_in_version_2()):
+            return Probe(
+                usable=False,
+                reason=f"crun refuses a host whose cgroups are of both versions ({left} in 2)",
+                remedy=f"mount {left} in version 1 hierarchies, or boot with version 2 only",
             )
         return Probe(
             usable=True, version=lines[0].split()[-1], details={"binary": self.binary.path}
@@ -154,6 +169,9 @@ class Runtime:
             self.binary.call(container, "delete", "--force", container.id)
         except (NotFound, FileNotFoundError):
             pass
+        shutil.rmtree(container.state / "runtime", ignore_errors=True)
+        for name in ("pid", "log.json"):
+            (container.state / name).unlink(missing_ok=True)
 
     def _init(self, container: Container) -> int:
         try:
