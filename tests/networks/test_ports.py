@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -102,6 +103,21 @@ def test_all_or_none(ports: HostPorts, busy: int) -> None:
     assert ports.held("c") == ()
     with socket.socket() as other:
         other.bind(("", number))
+
+
+def test_many_ports_take_one_descriptor(ports: HostPorts) -> None:
+    asked = [Wanted(n, "tcp", "127.0.0.1", 0, 0) for n in range(1, 1001)]
+    kept = ports.reserve("c", asked, ipv6=False)
+    assert len(ports.held("c")) == 1
+    # Handed over and given up here, as between a daemon that ends and a monitor.
+    handed = os.dup(ports.held("c")[0])
+    ports.release("c", kept)
+    for port in (kept[0], kept[-1]):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port.host_port))
+    os.close(handed)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", kept[0].host_port))
 
 
 def test_a_range_gives_the_first_that_is_free(ports: HostPorts, busy: int) -> None:

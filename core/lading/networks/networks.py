@@ -11,7 +11,7 @@ import msgspec
 
 from lading.backends import Backends
 from lading.config import Settings
-from lading.errors import Conflict, Denied, InUse, Invalid, LadingError
+from lading.errors import Conflict, Denied, InUse, Invalid, LadingError, NotFound
 from lading.hooks.network import NetworkBackend
 from lading.model.docker import EndpointSettings, NetworkCreate, NetworkingConfig
 from lading.networks import files, making, membership, recovery
@@ -224,12 +224,16 @@ class Networks:
     # Containers
 
     def check(self, mode: str, networking: NetworkingConfig) -> None:
-        """Raises what ``allocate`` would for a mode and endpoints that can never work."""
+        """Raises what ``allocate`` would for a mode and endpoints that can never work.
+
+        A network that is not there is no such case: it may be made before the start.
+        """
         for ref, settings in membership.wanted(mode, networking).items():
-            if ref not in membership.PREDEFINED:
-                membership.check_settings(self._table.find(ref), settings)
-            elif found := self._table.named(ref):
-                membership.check_settings(found, settings)
+            try:
+                found = self._table.find(ref)
+            except NotFound:
+                continue
+            membership.check_settings(found, settings)
 
     def allocate(
         self,

@@ -1,9 +1,10 @@
 """Published ports: what is asked for, which host port it becomes, and keeping that port.
 
 A host port is kept by a bound socket (no SO_REUSEADDR, never listening): the kernel then refuses
-it to everybody else, as it refuses us one that is in use. The sockets go to the container's
-monitor, so the port stays kept while the daemon restarts. Traffic never reaches them: the
-backend's rules lead it to the container first.
+it to everybody else, as it refuses us one that is in use. Traffic never reaches these sockets: the
+backend's rules lead it to the container first. However many they are, they lie in the queue of one
+Unix socket (unix(7), SCM_RIGHTS), which goes to the container's monitor as one descriptor: so the
+ports stay kept while the daemon restarts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ class HostPorts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, list[socket.socket]] = {}
+        self._held: dict[str, socket.socket] = {}
         self._ours: dict[tuple[str, int], set[str]] = {}
         self._left: dict[tuple[str, int], float] = {}
         self._ephemeral = _ephemeral()
@@ -120,20 +120,16 @@ class HostPorts:
 
         Raises Conflict for a port that is in use, naming it.
         """
-        with self._lock, ExitStack() as undo:
-            kept: list[socket.socket] = []
+        with self._lock, Bundle() as bundle:
             published: list[PublishedPort] = []
             chosen: set[tuple[str, int]] = set()
             for port in ports:
                 number, sockets = self._choose(port, chosen)
-                for bound in sockets:
-                    undo.callback(bound.close)
-                kept += sockets
+                bundle.keep(sockets)
                 chosen.add((port.protocol, number))
                 for ip in _shown_ips(port.host_ip, ipv6=ipv6):
                     published.append(PublishedPort(port.container_port, port.protocol, ip, number))
-            undo.pop_all()
-            self._held.setdefault(container, []).extend(kept)
+            self._held[container] = bundle.sealed()
             self._note(published)
         return tuple(published)
 
@@ -178,16 +174,17 @@ class HostPorts:
                 since = time.monotonic() - self._left.get(key, float("-inf"))
                 if error.errno != errno.EADDRINUSE or since > LINGER_SECONDS:
                     raise
-                time.sleep(0.01)
+                time.sleep(0.001)
 
     def _note(self, published: Sequence[PublishedPort]) -> None:
         for port in published:
             self._ours.setdefault((port.protocol, port.host_port), set()).add(port.host_ip)
 
     def held(self, container: str) -> tuple[int, ...]:
-        """The descriptors of a container's sockets."""
+        """The descriptor that keeps a container's ports; none when it has none."""
         with self._lock:
-            return tuple(s.fileno() for s in self._held.get(container, ()))
+            bundle = self._held.get(container)
+            return (bundle.fileno(),) if bundle is not None else ()
 
     def adopt(self, published: Sequence[PublishedPort]) -> None:
         """Know of ports that a monitor holds since before this daemon's start."""
@@ -197,8 +194,8 @@ class HostPorts:
     def release(self, container: str, published: Sequence[PublishedPort]) -> None:
         """Give the ports up."""
         with self._lock:
-            for bound in self._held.pop(container, ()):
-                bound.close()
+            if (bundle := self._held.pop(container, None)) is not None:
+                bundle.close()
             now = time.monotonic()
             for port in published:
                 key = (port.protocol, port.host_port)
@@ -209,6 +206,47 @@ class HostPorts:
                 self._left[key] = now
             for key in [k for k, at in self._left.items() if now - at > LINGER_SECONDS]:
                 del self._left[key]
+
+
+class Bundle:
+    """Any number of sockets, kept in the queue of one; a context manager that drops them."""
+
+    #: Below the kernel's limit for one message, SCM_MAX_FD.
+    AT_ONCE = 200
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair()
+        self._waiting: list[socket.socket] = []
+        self._sealed = False
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._near.close()
+        for one in self._waiting:
+            one.close()
+        if not self._sealed:
+            self._far.close()
+
+    def keep(self, sockets: Sequence[socket.socket]) -> None:
+        """Take sockets over."""
+        self._waiting += sockets
+        if len(self._waiting) >= self.AT_ONCE:
+            self._send()
+
+    def sealed(self) -> socket.socket:
+        """The socket that holds them all; they live as long as any descriptor of it."""
+        self._send()
+        self._sealed = True
+        return self._far
+
+    def _send(self) -> None:
+        if self._waiting:
+            socket.send_fds(self._near, [b"."], [one.fileno() for one in self._waiting])
+        for one in self._waiting:
+            one.close()
+        self._waiting.clear()
 
 
 def bind(protocol: str, host_ip: str, number: int) -> list[socket.socket]:
