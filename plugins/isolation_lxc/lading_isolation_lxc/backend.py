@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lading.errors import Conflict, NotFound, Unsupported
+from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stats, Stdio
 from lading.linux.cgroups import Cgroup
@@ -71,6 +72,7 @@ class Lxc:
         (state / "lxc.conf").write_text(config.text(container, spec, _GATE))
 
         def mount_root() -> None:
+            os.umask(spec["process"]["user"].get("umask", 0o022))
             unshare_mounts()
             mount_recipe(rootfs, container.bundle / "rootfs")
 
@@ -204,7 +206,12 @@ class Lxc:
     @hookimpl
     def update(self, container: Container, resources: Mapping[str, Any]) -> None:
         """Write the cgroup's limits."""
-        _group(container).apply(resources)
+        try:
+            _group(container).apply(resources)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ERANGE):
+                raise
+            raise Invalid(f'update container "{container.id}": {error.strerror}') from error
 
     @hookimpl
     def processes(self, container: Container) -> Sequence[int]:

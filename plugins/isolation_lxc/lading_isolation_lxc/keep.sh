@@ -4,7 +4,8 @@ log=$1
 shift
 "$@"
 code=$?
+status=$(sed -n 's/.*ended on error (\([0-9]*\)).*/\1/p' "$log" 2>/dev/null </dev/null)
 number=$(sed -n 's/.*ended on signal (\([0-9]*\)).*/\1/p' "$log" 2>/dev/null </dev/null)
 ulimit -c 0
 [ -n "$number" ] && kill "-$number" $$
-exit $code
+exit "${status:-$code}"

@@ -36,6 +36,7 @@ _EMPTY = Mount("tmpfs", "tmpfs", ("ro", "nosuid", "nodev", "noexec", "nr_inodes=
 
 def main(bundle: Path, state: Path, target: str) -> None:
     """Fill the root at ``target``; what goes wrong is left in the file ``error``."""
+    os.umask(0o022)
     spec = json.loads((bundle / "config.json").read_text())
     try:
         root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
