@@ -27,11 +27,14 @@ def open_procfs() -> int:
 
 
 def write(procfs: int, name: str, text: str) -> None:
-    """Write to a file of it, for instance ``self/attr/exec``; nothing may be mounted on the way."""
+    """Write to a file of it, for instance ``self/attr/exec``.
+
+    The path cannot lead out of the directory ``procfs``, and nothing may be mounted on it.
+    """
     descriptor = syscalls.openat2(procfs, name, os.O_WRONLY, 0, _RESOLVE)
     try:
         os.write(descriptor, text.encode())
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), f"/proc/{name}") from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), name) from error
     finally:
         os.close(descriptor)

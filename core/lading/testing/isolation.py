@@ -15,17 +15,31 @@ A backend's whole conformance file::
 Each test holds one rule, which its docstring states and a failure repeats. What a backend does not
 declare as a capability is skipped; a host that cannot run it skips everything with the backend's
 own reason. ``name`` and ``options`` are the backend's in the configuration. The containers' root is
-the host's static busybox.
+the host's static busybox. :class:`KitBase` has the fixtures alone, for a backend's other tests.
 """
 
 from __future__ import annotations
 
-from lading.testing._isolation_case import Box, Case, Factory
+from lading.testing._isolation_case import Box, Case, Factory, Json, KitBase
 from lading.testing._isolation_control import Control
-from lading.testing._isolation_life import LifeCycle
-from lading.testing._isolation_view import View
+from lading.testing._isolation_life import LifeCycle, traces
+from lading.testing._isolation_view import View, mount, read_terminal, remap
 
-__all__ = ["Box", "Case", "Control", "Factory", "IsolationConformance", "LifeCycle", "View"]
+__all__ = [
+    "Box",
+    "Case",
+    "Control",
+    "Factory",
+    "IsolationConformance",
+    "Json",
+    "KitBase",
+    "LifeCycle",
+    "View",
+    "mount",
+    "read_terminal",
+    "remap",
+    "traces",
+]
 
 
 class IsolationConformance(LifeCycle, View, Control):

@@ -80,11 +80,17 @@ def _verified_null(root: int) -> int:
 
 def write_sysctls(values: Mapping[str, str], proc: int) -> None:
     """Set kernel parameters of this process's namespaces; ``proc`` is the host's procfs."""
-    for name, value in values.items():
-        # Slashes may stand for dots, so that an interface's name can have some.
-        path = name if "/" in name else name.replace(".", "/")
-        try:
-            procfs.write(proc, f"sys/{path}", value)
-        except OSError as error:
-            text = f'sysctl "{name}" = "{value}": {os.strerror(error.errno or 0)}'
-            raise OSError(error.errno, text) from error
+    if not values:
+        return
+    top = os.open("sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        for name, value in values.items():
+            # Slashes may stand for dots, so that an interface's name can have some.
+            path = name if "/" in name else name.replace(".", "/")
+            try:
+                procfs.write(top, path, value)
+            except OSError as error:
+                text = f'sysctl "{name}" = "{value}": {os.strerror(error.errno or 0)}'
+                raise OSError(error.errno, text) from error
+    finally:
+        os.close(top)
