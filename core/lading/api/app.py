@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lading import __version__
 from lading.api import absent
+from lading.api.build import BuildRoutes
 from lading.api.containers import ContainerRoutes
 from lading.api.engine import Engine
 from lading.api.execs import ExecRoutes
@@ -70,6 +71,7 @@ def make_app(engine: Engine) -> Api:
         NetworkRoutes,
         VolumeRoutes,
         SystemRoutes,
+        BuildRoutes,
     ):
         group(engine).register(api)
     return api

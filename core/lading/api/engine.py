@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from lading.api.parameters import Filters
 from lading.api.progress import Emit
+from lading.build import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers
 from lading.images import Images
@@ -74,6 +75,10 @@ class Engine(Protocol):
     def transfers(self) -> Transfers: ...
     @property
     def settings(self) -> Settings: ...
+
+    def builder(self) -> Builder:
+        """Make the builder; asked for once."""
+        ...
 
     def info(self) -> dict[str, Any]:
         """What ``GET /info`` shows beyond what the parts themselves know: host, backends, config.

@@ -17,6 +17,7 @@ import msgspec
 from lading import backends
 from lading.archive import Archives
 from lading.backends import Backends
+from lading.build import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts
@@ -40,7 +41,7 @@ from lading.volumes import Volumes
 log = logging.getLogger(__name__)
 
 #: What tasks run; the spawner imports it before it forks anything.
-PRELOAD = ("lading.roots.databases", "lading.roots.fill")
+PRELOAD = ("lading.build.copying", "lading.roots.databases", "lading.roots.fill")
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -177,6 +178,17 @@ class Engine:
 
         self.images.users = self._users_of_image
         self.transfers = Transfers(self.images, self.registries, settings)
+
+    def builder(self) -> Builder:
+        """Make the builder; asked for once."""
+        return Builder(
+            self.images,
+            self.containers,
+            self.archives,
+            self.spawner,
+            self.db,
+            Path(self.settings.data_root),
+        )
 
     def _users_of_image(self, image_id: str) -> list[User]:
         users = self.containers.users_of_image(image_id)

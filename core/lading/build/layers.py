@@ -1,0 +1,249 @@
+"""What COPY, ADD and WORKDIR add, from where, and the layer that it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from lading.archive import Archives, Root, compression, headers
+from lading.build import context
+from lading.build.parser import Instruction, file_heredocs
+from lading.build.state import State
+from lading.build.substitution import split_words, substitute
+from lading.errors import Invalid, LadingError
+from lading.hooks.common import Mount
+from lading.images import Image, Images, NewLayer
+from lading.images.changes import exec_form
+from lading.linux import paths
+from lading.model import oci
+from lading.monitor import Spawner
+
+_FLAGS = {
+    "COPY": ("from", "chown", "chmod", "link", "parents", "exclude"),
+    "ADD": ("chown", "chmod", "link", "exclude", "checksum", "unpack"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """One instruction, its variables replaced. ``files`` are documents of the Dockerfile."""
+
+    name: str
+    sources: Sequence[str]
+    dest: str
+    files: Sequence[tuple[str, str]] = ()
+    owner: str = ""
+    chmod: int | None = None
+    exclude: Sequence[str] = ()
+    parents: bool = False
+    checksum: str = ""
+    shown: str = ""
+    keep: bool = False
+
+    @classmethod
+    def of(cls, instruction: Instruction, state: State) -> Copying:
+        """Read an instruction. Raises Invalid."""
+        name = instruction.name
+        for flag, _ in instruction.flags:
+            if flag not in _FLAGS[name]:
+                raise Invalid(f"{name}: unknown flag: --{flag}")
+        documents = file_heredocs(instruction)
+        words = exec_form(instruction.rest)
+        if words is None:
+            words = split_words(instruction.rest, state.escape)
+        if len(words) < 2:
+            raise Invalid(f"{name} requires at least two arguments: what, and where to")
+        values = state.values()
+        files = tuple(
+            (d.name, substitute(d.content, values, keep_quotes=True) if d.expand else d.content)
+            for w in words[:-1]
+            if (d := documents.get(w)) is not None
+        )
+        sources = tuple(state.replaced(w) for w in words[:-1] if w not in documents)
+        shown = state.replaced(words[-1])
+        dest = posixpath.join(state.settings.get("WorkingDir") or "/", shown)
+        if shown in (".", "..") or shown.endswith(("/.", "/..")):
+            dest += "/"
+        return cls(
+            name, sources, dest, files, state.replaced(instruction.flag("chown")),
+            _mode(state.replaced(instruction.flag("chmod"))),
+            tuple(state.replaced(v) for k, v in instruction.flags if k == "exclude"),
+            instruction.flag("parents") == "true", state.replaced(instruction.flag("checksum")),
+            shown,
+        )  # fmt: skip
+
+
+def _mode(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        mode = int(text, 8)
+    except ValueError as error:
+        raise Invalid(f"invalid chmod parameter: '{text}'. it should be octal string") from error
+    if not 0 <= mode <= 0o7777:
+        raise Invalid(f"invalid chmod parameter: '{text}'. it should be between 0 and 07777")
+    return mode
+
+
+class Ready:
+    """Both trees in place: the key of what is copied, and its layer."""
+
+    def __init__(self, images: Images, spawner: Spawner, args: dict[str, Any]) -> None:
+        self._images, self._spawner, self._args = images, spawner, args
+
+    def key(self) -> str:
+        """A digest of names, modes, owners and contents, not of times."""
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return str(self._run({**self._args, "key": True}, null)["digest"])
+        finally:
+            os.close(null)
+
+    def write(self) -> NewLayer | None:
+        """The layer as a blob; None when there is nothing in it."""
+        with self._images.blobs.writer() as writer:
+            done = self._run({**self._args, "key": False}, writer.fileno())
+            if not done["entries"]:
+                return None
+            writer.commit_written(done["digest"])
+        return NewLayer(done["digest"], done["digest"], oci.LAYER, done["size"], done["length"])
+
+    def _run(self, args: dict[str, Any], out: int) -> dict[str, Any]:
+        task = self._spawner.task("lading.build.copying:copy", args, [out])
+        try:
+            found: dict[str, Any] = task.wait()
+            return found
+        finally:
+            task.close()
+
+
+class Layers:
+    """Makes the layers of one build, from its context or from images."""
+
+    def __init__(
+        self,
+        images: Images,
+        archives: Archives,
+        spawner: Spawner,
+        directory: Path,
+        epoch: int | None,
+    ) -> None:
+        self._images, self._archives, self._spawner = images, archives, spawner
+        self._directory, self._epoch = directory, epoch
+
+    @contextmanager
+    def prepared(
+        self, target: Image | None, source: Image | None, work: Copying
+    ) -> Iterator[Ready]:
+        """Show the image ``target`` and the source, the context where ``source`` is None."""
+        with ExitStack() as stack:
+            upper = self._view(source, stack) if source else context.recipe(self._directory)
+            if work.name == "ADD":
+                work, upper = self._fetched(work, upper, stack)
+            second = None if self._epoch is None else self._epoch * 10**9
+            args = {
+                "lower": _wire(self._view(target, stack) if target else self._empty(stack)),
+                "upper": _wire(upper),
+                "layer": None,
+                "sources": list(work.sources),
+                "dest": work.dest,
+                "files": [list(row) for row in work.files],
+                "owner": work.owner,
+                "chmod": work.chmod,
+                "exclude": list(work.exclude),
+                "parents": work.parents,
+                "keep": work.keep,
+                "mtime": second,
+                "now": time.time_ns(),
+            }
+            yield Ready(self._images, self._spawner, args)
+
+    def _view(self, image: Image, stack: ExitStack) -> Sequence[Mount]:
+        backend = self._images.default_filesystem()
+        parent = self._images.unpacking.unpacked(image, backend)
+        if not parent:
+            return self._empty(stack)
+        key = f"unpack-view-{uuid4().hex}"
+        recipe = backend.hook.view(key=key, parent=parent, labels={})
+        stack.callback(lambda: backend.hook.remove(key=key))
+        return tuple(recipe)
+
+    def _empty(self, stack: ExitStack) -> Sequence[Mount]:
+        return context.recipe(self._temporary(stack))
+
+    def _temporary(self, stack: ExitStack) -> Path:
+        made = Path(tempfile.mkdtemp(prefix="context-", dir=self._directory.parent))
+        stack.callback(shutil.rmtree, made, ignore_errors=True)
+        return made
+
+    def _fetched(
+        self, work: Copying, upper: Sequence[Mount], stack: ExitStack
+    ) -> tuple[Copying, Sequence[Mount]]:
+        """ADD's own: URLs are fetched, archives of the context unpacked."""
+        special = [s for s in work.sources if "://" in s or self._is_archive(s)]
+        if not special:
+            return work, upper
+        if len(work.sources) + len(work.files) > 1:
+            raise Invalid("ADD of an archive or a URL must be its only source")
+        place = self._temporary(stack)
+        if "://" not in special[0]:
+            with paths.opened_root(self._directory) as root:
+                source = paths.open_in_root(root, special[0], os.O_RDONLY)
+            stack.callback(os.close, source)
+            self._archives.copy_in(Root(context.recipe(place)), "/", source)
+            dest = work.dest.rstrip("/") + "/"
+            return replace(work, sources=("/",), dest=dest, keep=not work.owner), context.recipe(
+                place
+            )
+        name = posixpath.basename(urlsplit(special[0]).path)
+        if not name:
+            raise Invalid(f"cannot determine filename from url: {special[0]}")
+        self._download(special[0], place / name, work.checksum)
+        return replace(work, sources=(name,)), context.recipe(place)
+
+    def _download(self, url: str, path: Path, checksum: str) -> None:
+        digest = hashlib.sha256()
+        with context.open_url(url) as response, open(path, "xb") as file:
+            while piece := response.read(context.CHUNK):
+                digest.update(piece)
+                file.write(piece)
+        path.chmod(0o600)
+        if checksum and checksum != f"sha256:{digest.hexdigest()}":
+            raise Invalid(
+                f"digest mismatch sha256:{digest.hexdigest()} of {url}, expected {checksum}"
+            )
+
+    def _is_archive(self, name: str) -> bool:
+        if any(c in name for c in "*?["):
+            return False
+        try:
+            with paths.opened_root(self._directory) as root:
+                source = paths.open_in_root(root, name, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            stream, _ = compression.opened(compression.Descriptor(source))
+            first = b""
+            while len(first) < headers.BLOCK and (piece := stream.read(headers.BLOCK - len(first))):
+                first += piece
+            return len(first) == headers.BLOCK and headers.parse(first) is not None
+        except (LadingError, OSError):
+            return False
+        finally:
+            os.close(source)
+
+
+def _wire(recipe: Sequence[Mount]) -> list[Any]:
+    found: list[Any] = Root(recipe).to_wire()["rootfs"]
+    return found

@@ -1,0 +1,40 @@
+"""What a client asks of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lading.errors import Invalid
+from lading.model.docker import AuthConfig, HostConfig
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """``POST /build``; a build argument that is None takes nothing away from the default."""
+
+    tags: Sequence[str] = ()
+    dockerfile: str = ""
+    remote: str = ""
+    quiet: bool = False
+    no_cache: bool = False
+    pull: bool = False
+    remove: bool = True
+    force_remove: bool = False
+    squash: bool = False
+    target: str = ""
+    platform: str = ""
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    host: HostConfig = field(default_factory=HostConfig)
+    credentials: Mapping[str, AuthConfig] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int | None:
+        """The build argument SOURCE_DATE_EPOCH, in seconds. Raises Invalid."""
+        text = self.arguments.get("SOURCE_DATE_EPOCH")
+        if not text:
+            return None
+        if not text.isdigit() or int(text) >= 1 << 34:
+            raise Invalid(f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds since 1970")
+        return int(text)

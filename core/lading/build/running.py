@@ -1,0 +1,190 @@
+"""RUN: a container made from the image so far, its output, its changes."""
+
+from __future__ import annotations
+
+import codecs
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from lading.build.parser import Instruction
+from lading.containers import Containers
+from lading.containers.options import AttachOptions, CommitOptions
+from lading.errors import Conflict, Invalid, LadingError, NotFound, Unsupported
+from lading.images import Image
+from lading.model.docker import ContainerConfig, HostConfig, Mount, NetworkingConfig
+
+WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+class CommandFailed(LadingError):
+    """A RUN ended with another code than 0."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run: the words, and the environment beside the image's."""
+
+    words: Sequence[str]
+    environment: Sequence[str]
+    shown: str
+
+
+def words_of(
+    instruction: Instruction, exec_form: list[str] | None, shell: Sequence[str]
+) -> list[str]:
+    """The program of a RUN, with its documents as the shell reads them."""
+    if exec_form is not None:
+        return exec_form
+    text = instruction.rest
+    if instruction.heredocs:
+        only = instruction.heredocs[0]
+        if text.lstrip("<-").strip("\"'") == only.name and text.startswith("<<"):
+            if only.content.startswith("#!"):
+                raise Unsupported(
+                    f"line {instruction.line}: RUN with a document that names its interpreter",
+                    hint=f"RUN {only.content.split(chr(10))[0][2:].strip()} <<{only.name}",
+                )
+            return [*shell, only.content]
+        documents = "".join(f"{d.content}{d.name}\n" for d in instruction.heredocs)
+        text = f"{text}\n{documents}"
+    return [*shell, text]
+
+
+class Runner:
+    """Runs commands of one build."""
+
+    def __init__(
+        self,
+        containers: Containers,
+        host: HostConfig,
+        directory: Path,
+        caches: Path,
+        when_gone: WhenGone,
+    ) -> None:
+        self._containers, self._host, self._directory = containers, host, directory
+        self._caches, self._when_gone = caches, when_gone
+
+    def run(
+        self,
+        image: Image,
+        instruction: Instruction,
+        command: Command,
+        tell: Callable[[str], None],
+        *,
+        remove: bool,
+        force_remove: bool,
+    ) -> Image:
+        """Run and commit. Raises CommandFailed."""
+        host = self._hosting(instruction)
+        config = ContainerConfig(
+            image=image.id,
+            cmd=list(command.words),
+            entrypoint=[""],
+            env=list(command.environment),
+            attach_stdout=True,
+            attach_stderr=True,
+        )
+        made = self._containers.create("", config, host, NetworkingConfig()).id
+        keep = not force_remove
+        try:
+            tell(f" ---> Running in {made[:12]}\n")
+            with self._when_gone(lambda: self._kill(made)):
+                code = self._attached(made, tell)
+            if code:
+                raise CommandFailed(
+                    f"The command '{command.shown}' returned a non-zero code: {code}", code
+                )
+            done = self._containers.commit(made, CommitOptions(pause=False))
+            keep = not remove
+            return done
+        except CommandFailed:
+            raise
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if not keep:
+                self._containers.remove(made, force=True, volumes=True)
+                tell(f"Removing intermediate container {made[:12]}\n") if remove else None
+
+    def _kill(self, made: str) -> None:
+        try:
+            self._containers.kill(made)
+        except (Conflict, NotFound):
+            # It has ended by itself.
+            return
+
+    def _attached(self, made: str, tell: Callable[[str], None]) -> int:
+        wait = self._containers.wait(made, "next-exit")
+        stream = self._containers.attach(made, AttachOptions(stdout=True, stderr=True))
+        with stream.connect() as connection:
+            self._containers.start(made)
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            for data in _frames(connection):
+                if text := decoder.decode(data):
+                    tell(text)
+        return wait.result()[0]
+
+    def _hosting(self, instruction: Instruction) -> HostConfig:
+        host, mounts = self._host, []
+        tmpfs: dict[str, str] = {}
+        for flag, value in instruction.flags:
+            if flag == "network":
+                host = msgspec.structs.replace(host, network_mode=_network(instruction, value))
+            elif flag == "security":
+                host = msgspec.structs.replace(host, privileged=value == "insecure")
+            elif flag == "mount":
+                fields = dict(part.partition("=")[::2] for part in value.split(","))
+                target = fields.get("target") or fields.get("dst") or fields.get("destination", "")
+                if fields.get("type", "bind") == "tmpfs":
+                    tmpfs[target] = ""
+                else:
+                    mounts.append(self._mount(instruction, fields, target))
+            else:
+                raise Invalid(f"line {instruction.line}: unknown flag: --{flag}")
+        return msgspec.structs.replace(
+            host, mounts=[*host.mounts, *mounts], tmpfs={**host.tmpfs, **tmpfs}
+        )
+
+    def _mount(self, instruction: Instruction, fields: dict[str, str], target: str) -> Mount:
+        kind, source = fields.get("type", "bind"), fields.get("source") or fields.get("src") or "/"
+        where = f"line {instruction.line}: RUN --mount=type={kind}"
+        if not target.startswith("/"):
+            raise Invalid(f"{where}: target must be an absolute path")
+        if kind == "cache" and "from" not in fields:
+            name = (fields.get("id") or target).encode().hex()[:200]
+            place = self._caches / name
+            place.mkdir(parents=True, exist_ok=True)
+            return Mount(type="bind", source=str(place), target=target, read_only=False)
+        if kind == "bind" and "from" not in fields and source.strip("./") == "":
+            return Mount(type="bind", source=str(self._directory), target=target, read_only=True)
+        raise Unsupported(f"{where} is not supported here")
+
+
+def _network(instruction: Instruction, value: str) -> str:
+    if value not in ("default", "none", "host"):
+        raise Invalid(f"line {instruction.line}: invalid network mode {value!r}")
+    return "" if value == "default" else value
+
+
+def _frames(connection: socket.socket) -> Iterator[bytes]:
+    """The data of Docker's frames until the end."""
+    buffer = b""
+    while piece := connection.recv(1 << 16):
+        buffer += piece
+        while len(buffer) >= 8:
+            size = struct.unpack(">I", buffer[4:8])[0]
+            if len(buffer) < 8 + size:
+                break
+            yield buffer[8 : 8 + size]
+            buffer = buffer[8 + size :]
