@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peers import Engine, memory
+from registry import Registry
 
 from lading.testing.daemon import find_client
 
@@ -199,12 +200,48 @@ def loaded(engine: Engine) -> None:
     load(engine)
 
 
+REGISTRY = Registry()
+
+
+def with_registry(engine: Engine) -> None:
+    """The big image, and Debian's registry on loopback, shared by both engines."""
+    loaded(engine)
+    REGISTRY.start()
+    docker(engine, "tag", "big", f"{REGISTRY.host}/{engine.name}/big")
+
+
+def without_registry(engine: Engine) -> None:
+    docker(engine, "rmi", "-f", f"{REGISTRY.host}/{engine.name}/big")
+    unload(engine)
+    REGISTRY.stop()
+
+
+def push(engine: Engine) -> float:
+    REGISTRY.empty()
+    return timed(engine, "push", f"{REGISTRY.host}/{engine.name}/big")
+
+
+def pulled_before(engine: Engine) -> None:
+    with_registry(engine)
+    docker(engine, "push", f"{REGISTRY.host}/{engine.name}/big")
+
+
+def pull(engine: Engine) -> float:
+    name = f"{REGISTRY.host}/{engine.name}/big"
+    docker(engine, "rmi", "-f", name, "big")
+    took = timed(engine, "pull", name)
+    docker(engine, "tag", name, "big")
+    return took
+
+
 def save(engine: Engine) -> float:
     return timed(engine, "save", "-o", str(OUT), "big")
 
 
 def unload(engine: Engine) -> None:
-    docker(engine, "rmi", "-f", "big")
+    subprocess.run(
+        ["docker", "-H", engine.host, "rmi", "-f", "big"], capture_output=True, check=False
+    )
     BIG.unlink(missing_ok=True)
     OUT.unlink(missing_ok=True)
 
@@ -283,6 +320,28 @@ ROWS = [
         warm_up=1,
         prepare=big_image,
         clean=unload,
+    ),
+    Row(
+        "push",
+        "docker push, the same image",
+        push,
+        "<= 0.7",
+        0.7,
+        runs=3,
+        warm_up=1,
+        prepare=with_registry,
+        clean=without_registry,
+    ),
+    Row(
+        "pull",
+        "docker pull, the same image",
+        pull,
+        "<= 0.7",
+        0.7,
+        runs=3,
+        warm_up=1,
+        prepare=pulled_before,
+        clean=without_registry,
     ),
     Row(
         "save",
