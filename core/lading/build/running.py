@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import msgspec
 from lading.build.parser import Instruction
 from lading.containers import Containers
 from lading.containers.options import AttachOptions, CommitOptions
-from lading.errors import Conflict, Invalid, LadingError, NotFound, Unsupported
+from lading.errors import Cancelled, Conflict, Invalid, LadingError, NotFound, Unsupported
 from lading.images import Image
 from lading.model.docker import ContainerConfig, HostConfig, Mount, NetworkingConfig
 
@@ -96,10 +97,18 @@ class Runner:
         )
         made = self._containers.create("", config, host, NetworkingConfig()).id
         keep = not force_remove
+        gone = threading.Event()
+
+        def stop() -> None:
+            gone.set()
+            self._kill(made)
+
         try:
             tell(f" ---> Running in {made[:12]}\n")
-            with self._when_gone(lambda: self._kill(made)):
+            with self._when_gone(stop):
                 code = self._attached(made, tell)
+            if gone.is_set():
+                raise Cancelled("the client went away")
             if code:
                 raise CommandFailed(
                     f"The command '{command.shown}' returned a non-zero code: {code}", code
@@ -158,7 +167,9 @@ class Runner:
 
     def _mount(self, instruction: Instruction, fields: dict[str, str], target: str) -> Mount:
         kind, source = fields.get("type", "bind"), fields.get("source") or fields.get("src") or "/"
-        where = f"line {instruction.line}: RUN --mount=type={kind}"
+        where = f"Dockerfile:{instruction.line}: RUN --mount=type={kind}"
+        if kind not in ("cache", "bind"):
+            raise Unsupported(f"{where} is not supported here")
         if not target.startswith("/"):
             raise Invalid(f"{where}: target must be an absolute path")
         if kind == "cache" and "from" not in fields:
