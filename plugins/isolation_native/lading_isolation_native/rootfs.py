@@ -184,10 +184,13 @@ def make_working_directory(root: int, cwd: str) -> None:
 
 def enter(root: int, propagation: str) -> None:
     """Make ``root`` this process's root and let go of the old one (pivot_root(2), NOTES)."""
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(root)
     os.close(root)
     syscalls.pivot_root(".", ".")
     # The old root lies over the new one now, and goes with everything that is mounted in it.
+    os.fchdir(old)
+    os.close(old)
     if propagation.removeprefix("r") == "shared":
         # Its peers on the host must not go with it.
         syscalls.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
