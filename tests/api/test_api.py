@@ -146,7 +146,8 @@ def test_errors_have_dockers_status_and_body(site: Site, error: Exception, statu
     answer = site.ask("POST", "/v1.41/containers/x/start")
     assert answer.status == status
     assert isinstance(answer.body, bytes)
-    assert str(error) in json.loads(answer.body)["message"]
+    words = getattr(error, "strerror", None) or str(error)
+    assert words in json.loads(answer.body)["message"]
 
 
 def test_what_is_so_already_is_304_without_a_body(site: Site) -> None:

@@ -20,10 +20,11 @@ from lading.cli.files.copypaths import (
     split_argument,
     split_entry,
 )
-from lading.cli.files.ignore import Ignore
 from lading.cli.files.pack import END, Packer
 from lading.cli.files.unpack import unpack
 from lading.cli.images.context import make_context
+from lading.errors import Invalid
+from lading.model.dockerignore import Ignore
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,9 @@ def test_directories_are_walked_for_exceptions_only() -> None:
 
 
 def test_bad_patterns() -> None:
-    with pytest.raises(Failure, match="illegal exclusion"):
+    with pytest.raises(Invalid, match="illegal exclusion"):
         Ignore(["!"])
-    with pytest.raises(Failure, match="syntax error"):
+    with pytest.raises(Invalid, match="syntax error"):
         Ignore(["[a"])
 
 

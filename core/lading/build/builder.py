@@ -92,6 +92,7 @@ class Builder:
         when_gone: WhenGone,
     ) -> str:
         text = context.read_dockerfile(directory, options.dockerfile, LARGEST)
+        context.drop_ignored(directory, options.dockerfile)
         file = parse(text, options.dockerfile or "Dockerfile")
         chosen = plan(file, options.arguments, options.target)
         caches = self._root / "mounts"

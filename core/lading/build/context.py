@@ -15,6 +15,7 @@ from lading.archive import Archives, Root
 from lading.errors import Invalid, Unavailable
 from lading.hooks.common import Mount
 from lading.linux import paths
+from lading.model.dockerignore import Ignore
 
 FETCH_SECONDS = 60
 CHUNK = 1 << 20
@@ -108,6 +109,26 @@ def _clone(remote: str, directory: Path) -> None:
         finally:
             os.close(above)
     shutil.rmtree(whole)
+
+
+def drop_ignored(directory: Path, dockerfile: str) -> None:
+    """Remove what was sent only to be read: an ignored ``.dockerignore`` and Dockerfile.
+
+    Clients send both in any case. Raises Invalid for a pattern that is none.
+    """
+    with paths.opened_root(directory) as root:
+        try:
+            lines = paths.read_file(root, ".dockerignore").decode(errors="replace").splitlines()
+        except OSError:
+            return
+        ignore = Ignore(lines)
+        for name in (".dockerignore", dockerfile or "Dockerfile"):
+            if ignore.matches(os.path.normpath(name)) and paths.exists(root, name):
+                above, last = paths.open_parent(root, name)
+                try:
+                    os.unlink(last, dir_fd=above)
+                finally:
+                    os.close(above)
 
 
 def read_dockerfile(directory: Path, name: str, limit: int) -> bytes:

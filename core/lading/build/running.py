@@ -16,7 +16,7 @@ import msgspec
 from lading.build.parser import Instruction
 from lading.containers import Containers
 from lading.containers.options import AttachOptions, CommitOptions
-from lading.errors import Cancelled, Conflict, Invalid, LadingError, NotFound, Unsupported
+from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound, Unsupported
 from lading.images import Image
 from lading.model.docker import ContainerConfig, HostConfig, Mount, NetworkingConfig
 
@@ -151,7 +151,11 @@ class Runner:
             if flag == "network":
                 host = msgspec.structs.replace(host, network_mode=_network(instruction, value))
             elif flag == "security":
-                host = msgspec.structs.replace(host, privileged=value == "insecure")
+                if value != "sandbox":
+                    raise Denied(
+                        f"line {instruction.line}: RUN --security={value} is not allowed: a "
+                        "Dockerfile gets no more rights than a container has by default"
+                    )
             elif flag == "mount":
                 fields = dict(part.partition("=")[::2] for part in value.split(","))
                 target = fields.get("target") or fields.get("dst") or fields.get("destination", "")

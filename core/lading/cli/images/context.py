@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from lading.cli.errors import Failure
-from lading.cli.files.ignore import Ignore
 from lading.cli.files.pack import CHUNK, END, Packer
+from lading.errors import Invalid
+from lading.model.dockerignore import Ignore
 
 IGNORE_FILE = ".dockerignore"
 DEFAULT_DOCKERFILE = "Dockerfile"
@@ -166,7 +167,11 @@ def _patterns(root: str) -> list[str]:
 def _packed(
     root: str, dockerfile: str, lines: list[str], content: bytes | None = None
 ) -> Iterator[bytes]:
-    ignore, packer = Ignore(lines), Packer(owner=OWNER)
+    try:
+        ignore = Ignore(lines)
+    except Invalid as error:
+        raise Failure(f"error reading .dockerignore: {error.message}") from error
+    packer = Packer(owner=OWNER)
     kept = {dockerfile, IGNORE_FILE}
     if content is not None:
         kept = set()

@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from lading.cli.errors import Failure
+from lading.errors import Invalid
 
 
 class Ignore:
@@ -55,7 +55,7 @@ def _cleaned(lines: Iterable[str]) -> Iterable[str]:
             text = posixpath.normpath(text)
             text = text.lstrip("/") if len(text) > 1 else text
         if mark and not text:
-            raise Failure('illegal exclusion pattern: "!"')
+            raise Invalid('illegal exclusion pattern: "!"')
         yield mark + text
 
 
@@ -70,7 +70,7 @@ class _Pattern:
         try:
             self._expression = re.compile(_expression(self.text), re.DOTALL)
         except re.error as error:
-            raise Failure(f'syntax error in pattern "{self.text}"') from error
+            raise Invalid(f'syntax error in pattern "{self.text}"') from error
 
     def match(self, path: str) -> bool:
         """Whether it matches the whole path."""
@@ -96,7 +96,7 @@ def _expression(text: str) -> str:
         elif char == "[":
             end = text.find("]", at + 1)
             if end < 0:
-                raise Failure(f'syntax error in pattern "{text}"')
+                raise Invalid(f'syntax error in pattern "{text}"')
             parts.append("[" + text[at:end].replace("\\", "\\\\") + "]")
             at = end + 1
         elif char == "\\" and at < len(text):
