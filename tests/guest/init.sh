@@ -4,8 +4,10 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t tmpfs -o mode=755 tmpfs /run
-mount -t tmpfs -o mode=1777,size=600m tmpfs /tmp
+mount -t tmpfs -o mode=755,size=700m tmpfs /run
+# /tmp stays the host's, in which the checkout may be; what tests make goes elsewhere.
+mkdir -m 1777 /run/tmp
+export TMPDIR=/run/tmp
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,10 +166,15 @@ def test_dockerd_pushes_and_pulls(client: Daemon, own: Site, dockerd: Callable[.
     )
 
 
-def test_podman_pushes_and_pulls(client: Daemon, own: Site, tmp_path: Path) -> None:
+def test_podman_pushes_and_pulls(
+    client: Daemon, own: Site, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     needs("podman")
+    # Podman takes no runroot longer than 50 characters.
+    short = Path(tempfile.mkdtemp(prefix="pod-"))
+    request.addfinalizer(lambda: shutil.rmtree(short, ignore_errors=True))
     base = [
-        "podman", f"--root={tmp_path}/root", f"--runroot={tmp_path}/run", "--storage-driver=vfs",
+        "podman", f"--root={tmp_path}/root", f"--runroot={short}", "--storage-driver=vfs",
     ]  # fmt: skip
 
     def podman(*arguments: str, input: bytes | None = None) -> str:
