@@ -13,7 +13,9 @@ from lading.linux import paths, syscalls
 
 
 @pytest.fixture(params=["openat2", "walk"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:  # fmt: skip
+def root(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
     """A root with a few links in it, and something outside that they must not reach."""
     if request.param == "walk":
         monkeypatch.setattr(syscalls, "openat2", _missing)
