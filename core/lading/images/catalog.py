@@ -46,7 +46,10 @@ SCHEMA = Schema(
         """,
         """
         -- Layers of protocols without digests: what a registry's key led to.
-        CREATE TABLE fetched (key TEXT PRIMARY KEY, diff_id TEXT NOT NULL);
+        CREATE TABLE fetched (
+            key TEXT PRIMARY KEY, diff_id TEXT NOT NULL, digest TEXT NOT NULL,
+            media_type TEXT NOT NULL, size INTEGER NOT NULL, length INTEGER NOT NULL
+        );
         """,
     ],
 )
@@ -221,15 +224,20 @@ class Catalog:
         row = self._db.row("SELECT diff_id FROM layers WHERE digest = ?", digest)
         return None if row is None else self.layer(str(row[0]))
 
-    def fetched(self, key: str) -> Layer | None:
-        """The layer that a registry's key led to, if some image still has it."""
-        row = self._db.row("SELECT diff_id FROM fetched WHERE key = ?", key)
-        return None if row is None else self.layer(str(row[0]))
+    def fetched(self, key: str) -> NewLayer | None:
+        """The layer that a registry's key led to; its blob may be gone."""
+        row = self._db.row(
+            "SELECT diff_id, digest, media_type, size, length FROM fetched WHERE key = ?", key
+        )
+        return None if row is None else NewLayer(*row)
 
-    def remember_fetched(self, key: str, diff_id: str) -> None:
+    def remember_fetched(self, key: str, layer: NewLayer) -> None:
         """Note what a registry's key led to."""
         with self._db.write(durable=False) as connection:
-            connection.execute("INSERT OR REPLACE INTO fetched VALUES (?, ?)", (key, diff_id))
+            connection.execute(
+                "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?)",
+                (key, layer.diff_id, layer.digest, layer.media_type, layer.size, layer.length),
+            )
 
     def repositories_with(self, diff_id: str) -> list[str]:
         """The canonical names, without tags, of the repositories that a layer's images were pulled

@@ -20,7 +20,7 @@ from lading.store.blobs import CHUNK, Blobs, BlobWriter
 Emit = Callable[[Mapping[str, Any]], None]
 
 #: Attempts without a single new byte after which a download is given up, and with some.
-ATTEMPTS = 6
+ATTEMPTS = 5
 MOST_ATTEMPTS = 100
 #: The first pause after a break, in seconds; it doubles up to the longest.
 PAUSE = 0.2
@@ -170,7 +170,7 @@ class Download:
                 if idle >= ATTEMPTS:
                     reason = error.__cause__ or error
                     raise Unavailable(f"layer {self._label} broke off: {reason}") from error
-                pause = min(PAUSE * 2**idle, LONGEST_PAUSE)
+                pause = min(PAUSE * 2 ** max(idle - 1, 0), LONGEST_PAUSE)
                 self._tell(f"Retrying in {pause:.1f} seconds")
                 self._stop.wait(pause)
         raise Unavailable(f"layer {self._label} broke off {MOST_ATTEMPTS} times")
@@ -206,9 +206,12 @@ class Download:
     def _read(self, stream: Stream) -> bytes:
         try:
             piece = stream.read(CHUNK)
-        except OSError as error:
+        except Exception as error:
+            # A stream that was closed in the middle of a read may fail in any way.
             self._stop.check()
-            raise _BrokenError from error
+            if isinstance(error, OSError):
+                raise _BrokenError from error
+            raise
         self._stop.check()
         return piece
 

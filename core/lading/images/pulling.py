@@ -186,17 +186,21 @@ class _Job:
     def _here(self, remote_layer: RemoteLayer, diff_id: str) -> NewLayer | None:
         """The layer, when some image has it, or an earlier pull has left its blob."""
         catalog, blobs = self._images.catalog, self._images.blobs
-        if diff_id:
-            known = catalog.layer(diff_id)
-        elif remote_layer.digest:
-            known = catalog.layer_by_digest(remote_layer.digest)
-        else:
-            known = catalog.fetched(self._key(remote_layer))
+        known = (
+            catalog.layer(diff_id)
+            if diff_id
+            else catalog.layer_by_digest(remote_layer.digest)
+            if remote_layer.digest
+            else None
+        )
         if known is not None and blobs.has(known.digest):
             return NewLayer(known.diff_id, known.digest, known.media_type, known.size, known.length)
-        if remote_layer.digest and blobs.has(remote_layer.digest):
-            return self._described(remote_layer.digest, diff_id)
-        return None
+        if remote_layer.digest:
+            there = blobs.has(remote_layer.digest)
+            return self._described(remote_layer.digest, diff_id) if there else None
+        left = catalog.fetched(self._key(remote_layer))
+        usable = left is not None and diff_id in ("", left.diff_id) and blobs.has(left.digest)
+        return left if usable else None
 
     def _key(self, remote_layer: RemoteLayer) -> str:
         """Keys mean something to their own registry only, so that none can vouch for another."""
@@ -210,7 +214,7 @@ class _Job:
         digest = download.fetch(lambda: self._turns.wanted(key))
         layer = self._described(digest, diff_id)
         if not remote_layer.digest:
-            self._images.catalog.remember_fetched(self._key(remote_layer), layer.diff_id)
+            self._images.catalog.remember_fetched(self._key(remote_layer), layer)
         return layer
 
     def _described(self, digest: str, diff_id: str) -> NewLayer:

@@ -58,7 +58,7 @@ def decode(data: bytes) -> dict[str, Any]:
     """Read a document. Raises Invalid."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Invalid(f"image document: {error}") from error
 
 

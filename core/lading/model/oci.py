@@ -116,7 +116,7 @@ def decode_config(data: bytes) -> ImageConfig:
     """Read a config. Raises Invalid, also for one that is not of an image with layers."""
     try:
         config = msgspec.json.decode(data, type=ImageConfig)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Invalid(f"image config: {error}") from error
     return config
 
@@ -125,7 +125,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Read an image manifest. Raises Invalid."""
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Invalid(f"image manifest: {error}") from error
 
 
@@ -133,7 +133,7 @@ def decode_index(data: bytes) -> Index:
     """Read an index. Raises Invalid."""
     try:
         return msgspec.json.decode(data, type=Index)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise Invalid(f"image index: {error}") from error
 
 

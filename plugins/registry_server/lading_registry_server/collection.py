@@ -103,11 +103,12 @@ def _drop_chains(store: Store, before: float) -> int:
     """Drop links of 2014 that are in no tag's ancestry."""
     with store.db.write() as connection:
         done = connection.execute(
+            "DELETE FROM images WHERE id NOT IN ("
             "WITH RECURSIVE alive (id) AS ("
             "SELECT image FROM tags WHERE image != '' "
             "UNION SELECT id FROM images WHERE seen > ? "
             "UNION SELECT i.parent FROM images i JOIN alive a ON i.id = a.id WHERE i.parent != '') "
-            "DELETE FROM images WHERE id NOT IN (SELECT id FROM alive)",
+            "SELECT id FROM alive)",
             (before,),
         )
         connection.execute("DELETE FROM members WHERE image NOT IN (SELECT id FROM images)")

@@ -173,7 +173,7 @@ def references(content: bytes) -> list[str]:
 def _checked(media_type: str, content: bytes) -> _Body:
     try:
         body = msgspec.json.decode(content, type=_Body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ApiError("MANIFEST_INVALID", "manifest invalid", str(error)) from error
     kind = media_type or body.media_type
     if kind not in (*IMAGES, *INDEXES):

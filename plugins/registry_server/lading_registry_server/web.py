@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from urllib.parse import quote, urlsplit
 
-from lading.errors import Invalid
+from lading.errors import LadingError
 from lading.http.messages import Request, Response
 from lading.model import oci
 from lading_registry_server import names, pages
@@ -106,7 +106,15 @@ class Web:
             platforms = [_platform(row.platform) for row in index.manifests if row.platform]
             return pages.Summary(stored.digest, -1, tuple(p for p in platforms if p))
         manifest = oci.decode_manifest(self._store.manifests.content(stored.digest))
-        return pages.Summary(stored.digest, sum(layer.size for layer in manifest.layers))
+        config = self._config(manifest)
+        platforms = [f"{config.os}/{config.architecture}"] if config and config.os else []
+        return pages.Summary(stored.digest, sum(la.size for la in manifest.layers), platforms)
+
+    def _config(self, manifest: oci.Manifest) -> oci.ImageConfig | None:
+        try:
+            return oci.decode_config(self._store.blobs.read(manifest.config.digest))
+        except LadingError:
+            return None
 
     def _stored(self, repository: str, digest: str) -> Stored | None:
         return self._store.manifests.get(repository, digest) if digest else None
@@ -129,10 +137,7 @@ class Web:
             body = page.index(repository.name, reference, tag, stored, rows)
             return Response(200, _HEADERS, body)
         manifest = oci.decode_manifest(content)
-        try:
-            config = oci.decode_config(self._store.blobs.read(manifest.config.digest))
-        except Invalid:
-            config = None
+        config = self._config(manifest)
         body = page.image(repository.name, reference, tag, stored, manifest, config)
         return Response(200, _HEADERS, body)
 

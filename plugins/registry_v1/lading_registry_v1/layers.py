@@ -64,7 +64,8 @@ class IncomingLayer:
             return b""
         wanted = size if self._left < 0 else min(size, self._left)
         try:
-            piece = self._answer.read(wanted)
+            # Not ``read``, which waits for all of it and forgets what came before a break.
+            piece = self._answer.read1(wanted, decode_content=False)
         except urllib3.exceptions.HTTPError as error:
             raise ConnectionError(f"the connection broke: {error}") from error
         if not piece:

@@ -23,6 +23,7 @@ from lading.http.tls import directory_context
 
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 5
+STREAM_ATTEMPTS = 3
 #: The first pause before a request is sent again, in seconds; it doubles each time.
 PAUSE = 0.2
 MOST_REDIRECTS = 5
@@ -70,9 +71,7 @@ class Session:
         for scheme in ("https", "http") if self.remote.insecure else ("https",):
             url = f"{scheme}://{self.remote.host}/v1/"
             try:
-                answer = self._pool.request(
-                    "GET", f"{url}_ping", redirect=False, timeout=self._short()
-                )
+                answer = self._ping(url)
             except urllib3.exceptions.HTTPError as error:
                 reason = _reason(error) if scheme == "https" or reason == "no answer" else reason
                 continue
@@ -83,10 +82,16 @@ class Session:
             reason = f"{url}_ping answers {answer.status}"
         raise Unavailable(f'registry "{self.remote.host}": {reason}')
 
-    def _short(self) -> urllib3.Timeout:
-        return urllib3.Timeout(
+    def _ping(self, url: str) -> BaseHTTPResponse:
+        timeout = urllib3.Timeout(
             connect=min(CONNECT_SECONDS, self.remote.timeout), read=min(10.0, self.remote.timeout)
         )
+        for attempt in range(STREAM_ATTEMPTS):
+            answer = self._pool.request("GET", f"{url}_ping", redirect=False, timeout=timeout)
+            if answer.status not in _AGAIN:
+                break
+            time.sleep(PAUSE * 2**attempt)
+        return answer
 
     @property
     def registry(self) -> str:
@@ -150,14 +155,18 @@ class Session:
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: Body, *, stream: bool = False
     ) -> BaseHTTPResponse:
-        """Send it, again when refused for the moment, unless the body can be sent only once."""
+        """Send it, again when refused for the moment, unless the body can be sent only once.
+
+        Whoever reads a streamed answer decides whether to ask again when there is none.
+        """
         repeatable = body is None or isinstance(body, bytes)
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1 or not repeatable
+        attempts = 1 if not repeatable else STREAM_ATTEMPTS if stream else ATTEMPTS
+        for attempt in range(attempts):
+            last = attempt == attempts - 1
             try:
                 answer = self._redirected(method, url, dict(headers), body, stream)
             except urllib3.exceptions.HTTPError as error:
-                if last:
+                if last or stream:
                     host = urlsplit(url).netloc
                     raise Unavailable(f'registry "{host}": {_reason(error)}') from error
             else:

@@ -290,7 +290,8 @@ class _Body:
     def read(self, size: int, /) -> bytes:
         """Some bytes."""
         try:
-            return self._answer.read(size)
+            # Not ``read``, which waits for all of it and forgets what came before a break.
+            return self._answer.read1(size, decode_content=False)
         except urllib3.exceptions.HTTPError as error:
             raise ConnectionError(f"the connection broke: {reason_of(error)}") from error
 

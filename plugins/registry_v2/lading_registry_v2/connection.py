@@ -22,6 +22,7 @@ from lading_registry_v2.authorization import Authorizations
 
 CONNECT_SECONDS = 10.0
 ATTEMPTS = 5
+STREAM_ATTEMPTS = 3
 #: The first pause before a request is sent again, in seconds; it doubles each time.
 PAUSE = 0.2
 #: The longest pause that a server may ask for, in seconds.
@@ -97,18 +98,20 @@ class Connection:
     ) -> BaseHTTPResponse:
         """One request under ``/v2/`` (or at a whole URL), authenticated for ``scope``.
 
-        Retried when refused for the moment (429, 5xx) or unanswered, unless it has a streamed body.
-        Raises the error that the answer means when its status is not among ``expect``.
+        Retried when refused for the moment (429, 5xx) or unanswered, unless its body or its answer
+        is a stream: whoever reads or writes that decides. Raises the error that the answer means
+        when its status is not among ``expect``.
         """
         url = urljoin(self.base, path)
         repeatable = body is None or isinstance(body, bytes)
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1 or not repeatable
+        attempts = 1 if not repeatable else STREAM_ATTEMPTS if stream else ATTEMPTS
+        for attempt in range(attempts):
+            last = attempt == attempts - 1
             pause = PAUSE * 2**attempt
             try:
                 answer = self._authorized(method, url, scope, dict(headers or {}), body, stream)
             except urllib3.exceptions.HTTPError as error:
-                if last:
+                if last or stream:
                     raise Unavailable(
                         f'registry "{self.remote.host}": {reason_of(error)}'
                     ) from error
