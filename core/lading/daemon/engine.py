@@ -177,7 +177,7 @@ class Engine:
         )
 
         self.images.users = self._users_of_image
-        self.transfers = Transfers(self.images, self.registries, settings)
+        self.transfers = Transfers(self.images, self.registries, settings, self.veto_image)
 
     def builder(self) -> Builder:
         """Make the builder; asked for once."""
@@ -211,6 +211,11 @@ class Engine:
         """Ask the extensions; raises Denied when one objects."""
         for extension in self._watchers:
             extension.before_container(action=action, container=container)
+
+    def veto_image(self, action: str, reference: str) -> None:
+        """As :meth:`veto`, for what is done to an image."""
+        for extension in self._watchers:
+            extension.before_image(action=action, reference=reference)
 
     def _tell_extensions(self, seen: Subscription) -> None:
         """Show each event to the extensions, in order; runs in a thread of its own."""
