@@ -10,6 +10,7 @@ import pytest
 
 from lading.hooks.common import Mount
 from lading.linux import capabilities, mounts, namespaces, paths, procfs, syscalls
+from lading.testing.isolation import skip_unless_mappable
 
 
 def test_words_are_sorted() -> None:
@@ -133,6 +134,7 @@ def test_user_namespace_with_maps() -> None:
 
 @pytest.mark.root
 def test_mapped_mount(tmp_path: Path) -> None:
+    skip_unless_mappable(tmp_path)
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume/file").touch()
     (tmp_path / "top").mkdir()

@@ -194,7 +194,7 @@ class LifeCycle(KitBase):
             pytest.param(lambda c: c["linux"].update(sysctl={"no.such": "1"}), id="sysctl"),
             pytest.param(lambda c: c["process"].update(cwd="/etc/passwd"), id="directory"),
             pytest.param(
-                lambda c: c["linux"]["resources"].update(memory={"limit": -7}), id="limit"
+                lambda c: c["linux"]["resources"].update(cpu={"cpus": "4000"}), id="limit"
             ),
             pytest.param(lambda c: c["process"].update(args=["no-such"]), id="program"),
         ],

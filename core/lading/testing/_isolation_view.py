@@ -7,7 +7,10 @@ import select
 import socket
 from pathlib import Path
 
-from lading.linux import namespaces, syscalls
+import pytest
+
+from lading.hooks.common import Mount
+from lading.linux import mounts, namespaces, syscalls
 from lading.testing._isolation_case import CAPABILITIES, SAFE, Case, Json, KitBase
 
 UNSHARE_DENIED = {
@@ -346,6 +349,17 @@ def remap(config: Json) -> None:
     config["linux"]["namespaces"].append({"type": "user"})
     mapping = {"containerID": 0, "hostID": 200000, "size": 65536}
     config["linux"].update(uidMappings=[mapping], gidMappings=[mapping])
+
+
+def skip_unless_mappable(place: Path) -> None:
+    """Skip where the kernel cannot map the ids of a mount of this filesystem."""
+    userns = namespaces.new_user_namespace([(0, 100000, 1)], [(0, 100000, 1)])
+    try:
+        os.close(mounts.bind_tree(Mount("bind", str(place), ("bind", "idmap")), userns))
+    except OSError as error:
+        pytest.skip(f"this filesystem cannot be id-mapped here: {error}")
+    finally:
+        os.close(userns)
 
 
 def read_terminal(console: int) -> str:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from lading.testing._isolation_case import Box, Case, Factory, Json, KitBase
 from lading.testing._isolation_control import Control
 from lading.testing._isolation_life import LifeCycle, traces
-from lading.testing._isolation_view import View, mount, read_terminal, remap
+from lading.testing._isolation_view import View, mount, read_terminal, remap, skip_unless_mappable
 
 __all__ = [
     "Box",
@@ -38,6 +38,7 @@ __all__ = [
     "mount",
     "read_terminal",
     "remap",
+    "skip_unless_mappable",
     "traces",
 ]
 

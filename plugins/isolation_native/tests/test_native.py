@@ -23,6 +23,7 @@ from lading.testing.isolation import (
     mount,
     read_terminal,
     remap,
+    skip_unless_mappable,
     traces,
 )
 from lading_isolation_native import Native
@@ -169,6 +170,9 @@ def _status_row(pid: str, name: str) -> str:
 
 @pytest.mark.root
 class TestNamespaces(NativeKit):
+    @pytest.mark.skipif(
+        not os.path.exists("/proc/self/ns/time"), reason="the kernel has no time namespaces"
+    )
     def test_time(self, case: Case) -> None:
         def edit(config: Json) -> None:
             config["linux"]["namespaces"].append({"type": "time"})
@@ -215,6 +219,7 @@ class TestNamespaces(NativeKit):
         assert case.sh("cat /v/file", edit) == "v"
 
     def test_volume_shown_with_mapped_owners(self, case: Case) -> None:
+        skip_unless_mappable(case.root)
         (case.root / "volume").mkdir()
         (case.root / "volume/file").write_text("v")
         (case.tree / "v").mkdir()
@@ -227,6 +232,7 @@ class TestNamespaces(NativeKit):
         assert case.sh("stat -c %u /v/file", edit) == "0"
 
     def test_root_shown_with_mapped_owners(self, case: Case) -> None:
+        skip_unless_mappable(case.root)
         upper, work = case.root / "layer/upper", case.root / "layer/work"
         upper.mkdir(parents=True)
         work.mkdir()

@@ -85,7 +85,7 @@ def test_malformed_documents(tmp_path: Path) -> None:
         '{"process": {"args": ["a"]}, "linux": {"namespaces": 7}}',
     ):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(Invalid, match="config.json"):
+        with pytest.raises(Invalid, match=r"config\.json"):
             Config.read(tmp_path)
 
 
