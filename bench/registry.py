@@ -45,7 +45,9 @@ class Registry:
         config = self.root / "config.yml"
         config.write_text(CONFIG.format(root=self.root, port=self.port))
         self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(config)], stderr=subprocess.DEVNULL
+            ["docker-registry", "serve", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         give_up = time.monotonic() + 20
         while True:
