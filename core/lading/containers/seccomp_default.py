@@ -19,25 +19,25 @@ faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir fchmod fchmodat
 fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat
 fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futimesat getcwd getdents
 getdents64 getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
-lchown lchown32 lgetxattr link linkat listxattr listxattrat llistxattr _llseek lremovexattr lseek
-lsetxattr lstat lstat64 memfd_create mkdir mkdirat mknod mknodat newfstatat _newselect open openat
-openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
-readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile sendfile64
-setxattr setxattrat splice stat stat64 statfs statfs64 statx symlink symlinkat sync
-sync_file_range syncfs tee truncate truncate64 ugetrlimit umask unlink unlinkat utime utimensat
-utimensat_time64 utimes vmsplice write writev
+lchown lchown32 lgetxattr link linkat listmount listxattr listxattrat llistxattr _llseek
+lremovexattr lseek lsetxattr lstat lstat64 memfd_create memfd_secret mkdir mkdirat mknod mknodat
+newfstatat _newselect open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev
+pwritev2 read readahead readlink readlinkat readv removexattr removexattrat rename renameat
+renameat2 rmdir sendfile sendfile64 setxattr setxattrat splice stat stat64 statfs statfs64
+statmount statx symlink symlinkat sync sync_file_range syncfs tee truncate truncate64 ugetrlimit
+umask unlink unlinkat utime utimensat utimensat_time64 utimes vmsplice write writev
 """
 _PROCESSES = """
 alarm arch_prctl capget capset execve execveat exit exit_group fork getegid getegid32 geteuid
 geteuid32 getgid getgid32 getgroups getgroups32 getpgid getpgrp getpid getppid getpriority
 getresgid getresgid32 getresuid getresuid32 getrlimit getrusage getsid gettid getuid getuid32
 ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self
-membarrier mseal nice pause pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease
+membarrier mseal pause pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease
 restart_syscall rseq seccomp set_robust_list get_robust_list set_thread_area get_thread_area
 set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32
 setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid
-setreuid32 setrlimit setsid setuid setuid32 tgkill times tkill uname vfork wait4 waitid waitpid
-modify_ldt getcpu
+setreuid32 setrlimit setsid setuid setuid32 tgkill times tkill uname uretprobe vfork wait4 waitid
+waitpid modify_ldt getcpu
 """
 _SCHEDULING = """
 sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
@@ -52,10 +52,10 @@ _SIGNALS_AND_TIME = """
 adjtimex clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime
 clock_gettime64 clock_nanosleep clock_nanosleep_time64 getitimer gettimeofday nanosleep
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
-rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo setitimer sigaltstack signal signalfd
-signalfd4 sigprocmask sigreturn sysinfo time timer_create timer_delete timer_getoverrun
-timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime
-timerfd_gettime64 timerfd_settime timerfd_settime64
+rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo setitimer sigaltstack signalfd signalfd4
+sigprocmask sigreturn sysinfo time timer_create timer_delete timer_getoverrun timer_gettime
+timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64
+timerfd_settime timerfd_settime64
 """
 _WAITING = """
 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait
@@ -73,8 +73,10 @@ shmat shmctl shmdt shmget shutdown socketcall socketpair
 
 #: Flags of clone(2) that make namespaces (CLONE_NEW* but CLONE_NEWTIME).
 _NAMESPACE_FLAGS = 0x7E020000
-#: AF_VSOCK reaches the hypervisor; everything else is decided by network namespaces.
-_AF_VSOCK = 40
+#: Address families of socket(2). Left out are some that reach past network namespaces (AF_VSOCK
+#: the hypervisor, AF_ALG the kernel's ciphers) and some that only old kernels had.
+_ALL_BELOW = 12
+_OTHER_FAMILIES = (*range(13, 19), 21, 22, 24, *range(26, 34), 35, 36, 39, *range(41, 46))
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
@@ -112,7 +114,11 @@ PROFILE: dict[str, Any] = {
             + _SOCKETS_AND_IPC
         ),
         _rule("process_vm_readv process_vm_writev ptrace", includes={"minKernel": "4.8"}),
-        _rule("socket", args=[{"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"}]),
+        _rule("socket", args=[{"index": 0, "value": _ALL_BELOW, "op": "SCMP_CMP_LT"}]),
+        *(
+            _rule("socket", args=[{"index": 0, "value": family, "op": "SCMP_CMP_EQ"}])
+            for family in _OTHER_FAMILIES
+        ),
         *(
             _rule("personality", args=[{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}])
             for value in _PERSONALITIES
@@ -121,7 +127,7 @@ PROFILE: dict[str, Any] = {
             "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls",
             includes={"arches": ["arm", "arm64"]},
         ),
-        _rule("riscv_flush_icache", includes={"arches": ["riscv64"]}),
+        _rule("riscv_flush_icache riscv_hwprobe", includes={"arches": ["riscv64"]}),
         _rule(
             "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr",
             includes={"arches": ["s390", "s390x"]},
@@ -129,8 +135,9 @@ PROFILE: dict[str, Any] = {
         _rule("sync_file_range2 swapcontext", includes={"arches": ["ppc64le"]}),
         _rule("open_by_handle_at", "DAC_READ_SEARCH"),
         _rule(
-            "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount "
-            "mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname "
+            "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie "
+            "lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr "
+            "move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname "
             "sethostname setns syslog umount umount2 unshare",
             "SYS_ADMIN",
         ),

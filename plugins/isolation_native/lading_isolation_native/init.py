@@ -58,7 +58,9 @@ def run(plan: Plan, channel: Channel, trees: Mapping[int, int] | None = None) ->
         descriptors.leave_parent(plan.container.id)
         descriptors.take_streams(plan.stdio)
         descriptors.keep_only([channel.fileno(), *(trees or {}).values()])
-        proc = procfs.open_procfs()
+        labelled = config.process.apparmor or config.process.selinux
+        # Opened while /proc is still the host's.
+        proc = procfs.open_procfs() if labelled or config.linux.get("sysctl") else -1
         _enter_namespaces(plan, helped=trees is not None)
         slave = _build(plan, channel, proc, trees or {})
         if slave >= 0:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lading.containers.seccomp import default
 from lading.errors import Invalid, Unsupported
 from lading.linux import syscalls
 from lading_isolation_native import seccomp
@@ -169,3 +170,26 @@ def test_arguments_decide(tmp_path: Path) -> None:
     assert program is not None
     assert under(program, raw(personality, 0xFFFFFFFF)) == 0
     assert under(program, raw(personality, 0x0040000)) == errno.EPERM
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of one architecture")
+def test_default_profile(tmp_path: Path) -> None:
+    program = seccomp.compiled(default(["CAP_CHOWN", "CAP_NET_RAW"]), tmp_path)
+    assert program is not None
+    socket, unshare, keyctl, clone3, clone, mount = 41, 272, 250, 435, 56, 165
+    for call, number in (
+        (raw(socket, 2, 2, 0), 0),
+        (raw(socket, 16, 3, 0), 0),
+        (raw(socket, 38, 5, 0), errno.EPERM),
+        (raw(socket, 40, 1, 0), errno.EPERM),
+        (raw(unshare, 0), errno.EPERM),
+        (raw(keyctl, 0), errno.EPERM),
+        (raw(mount, 0, 0, 0, 0, 0), errno.EPERM),
+        (raw(clone3, 0, 0), errno.ENOSYS),
+        (raw(clone, syscalls.CLONE_NEWUSER | 17, 0, 0, 0, 0), errno.EPERM),
+        (raw(600), errno.ENOSYS),
+    ):
+        assert under(program, call) == number
+    wide = seccomp.compiled(default(["CAP_SYS_ADMIN"]), tmp_path)
+    assert wide is not None
+    assert under(wide, raw(unshare, 0)) == 0
