@@ -39,6 +39,15 @@ def pairs(path: str) -> dict[str, int]:
     return found
 
 
+def kills(events: bytes) -> int:
+    """``oom_kill`` in the text of memory.events."""
+    for line in events.splitlines():
+        name, _, value = line.partition(b" ")
+        if name == b"oom_kill":
+            return int(value)
+    return 0
+
+
 def legacy(directories: Mapping[str, str]) -> Stats:
     """From version 1 hierarchies."""
     account = directories.get("cpuacct", "")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from lading.errors import Conflict, Invalid, NotFound, Unavailable
 from lading.hooks.isolation import Container, Isolation
+from lading.linux.cgroup_oom import Watch
 from lading.monitor import process, wire
 from lading.monitor.control import Control
 from lading.monitor.exit import write_exit
@@ -104,6 +105,10 @@ class _Monitor:
         self._init.pid = birth["pid"]
         clients = [AttachSpec.from_wire(a) for a in birth["attach"]]
         self._open(self._init, fds)
+        oom = fds.pop("oom", -1)
+        self._oom = None if oom < 0 else Watch(oom)
+        if self._oom is not None:
+            self._loop.watch(oom, self._oom.events, self._on_oom)
         for spec in clients:
             self._attach(self._init, fds.pop(spec.fd), spec)
         #: Only kept open as long as the container lives.
@@ -173,6 +178,20 @@ class _Monitor:
         else:
             target.streams.open(*(fds.pop(name, -1) for name in ("stdin", "stdout", "stderr")))
 
+    def _on_oom(self, events: int) -> None:
+        assert self._oom is not None
+        try:
+            for _ in range(self._oom.new()):
+                self._tell("oom", "")
+        except OSError:
+            self._forget_oom()  # the cgroup is gone
+
+    def _forget_oom(self) -> None:
+        if self._oom is not None:
+            self._loop.forget(self._oom.descriptor)
+            os.close(self._oom.descriptor)
+            self._oom = None
+
     def _running(self, since: float) -> None:
         self._started_at = since
         self._status = "running"
@@ -188,6 +207,7 @@ class _Monitor:
             found = Exit(found.code, found.signal, True, found.finished_at)
         self._write_exit(found)
         self._status = "stopped"
+        self._forget_oom()
         for fd in self._held:
             os.close(fd)
         self._close_console(self._init)

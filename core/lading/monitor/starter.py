@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lading.errors import StartFailed, Unavailable, from_wire, to_wire
 from lading.hooks.isolation import Container, Isolation, Started, Stdio
+from lading.linux import cgroup_oom
+from lading.linux.cgroups import Cgroup
 from lading.monitor import process, wire
 from lading.monitor.control import listen, remove_socket
 from lading.monitor.exit import EXIT_FILE, write_exit
@@ -156,7 +158,8 @@ def _launch(
         if asked.start:
             _start(isolation, container)
         stdin, stdout, stderr = ends.take()
-    ours = {"listener": listener, "log": log, "console": started.console}
+    oom = _watch_memory(started.pid)
+    ours = {"listener": listener, "log": log, "console": started.console, "oom": oom}
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
     given = {name: fd for name, fd in {**ours, **streams, **named}.items() if fd >= 0}
     birth: Birth = {
@@ -174,6 +177,14 @@ def _launch(
         "fds": list(given),
     }
     return birth, list(given.values())
+
+
+def _watch_memory(pid: int) -> int:
+    """A descriptor that tells of kills for want of memory in the process's cgroup, or -1."""
+    try:
+        return cgroup_oom.open_watch(Cgroup.of_process(pid))
+    except OSError:
+        return -1  # it has ended, or this host cannot tell
 
 
 def first_state(birth: Birth, monitor_pid: int) -> wire.Message:
