@@ -24,6 +24,8 @@ BRIDGE = "plugins/network_bridge/tests/test_conformance.py::TestBridge"
 
 #: What depends on the cgroup version or on the kernel's age; the rest would only repeat itself.
 CHOSEN = [
+    "plugins/isolation_native/tests/test_native_conformance.py",
+    "tests/linux/test_cgroup_oom.py",
     "tests/e2e/test_limits.py",
     "tests/e2e/test_run.py::test_output_and_exit_code",
     "tests/e2e/test_run.py::test_pause_stops_and_unpause_goes_on",
