@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -29,7 +30,12 @@ def leave_parent(keyring: str) -> None:
         syscalls.libc.signal(number, None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
-    syscalls.join_session_keyring(f"_ses.{keyring}")
+    try:
+        syscalls.join_session_keyring(f"_ses.{keyring}")
+    except OSError as error:
+        # A kernel without keys, or a seccomp filter around us that denies them to all below.
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
 
 
 def take_streams(stdio: Stdio) -> None:
