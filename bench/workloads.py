@@ -148,6 +148,10 @@ def big_image(engine: Engine) -> None:
         BIG.write_bytes(archive())
 
 
+def _folders(number: int) -> list[str]:
+    return [f"usr/lib{number}/d{folder}" for folder in range(80)]
+
+
 def archive() -> bytes:
     import hashlib
 
@@ -155,11 +159,16 @@ def archive() -> bytes:
     for number in range(3):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
-            for folder in range(80):
+            for folder in ["usr", f"usr/lib{number}", *_folders(number)]:
+                # Layers that engines write have their directories in them.
+                entry = tarfile.TarInfo(folder)
+                entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, 1_400_000_000
+                tar.addfile(entry)
+            for folder in _folders(number):
                 for index in range(100):
                     size = source.choice((200, 1500, 4000, 9000, 48000))
                     content = source.randbytes(size // 2) + bytes(size - size // 2)
-                    entry = tarfile.TarInfo(f"usr/lib{number}/d{folder}/f{index}")
+                    entry = tarfile.TarInfo(f"{folder}/f{index}")
                     entry.size, entry.mtime = len(content), 1_400_000_000
                     tar.addfile(entry, io.BytesIO(content))
         layers.append(out.getvalue())
