@@ -123,9 +123,10 @@ class Isolation(Protocol):
     """The hooks every isolation backend has.
 
     Capabilities (optional specs of their own, or promises about ``config.json``):
-    ``checkpoint`` (:class:`Checkpoint`); ``userns`` (linux.namespaces "user" and id
-    mappings are honoured); ``netns-path`` (a "network" namespace may name a path);
-    ``seccomp``, ``update``, ``pause``, ``devices``, ``hooks`` (OCI hooks are run).
+    ``checkpoint`` (:class:`Checkpoint`); ``userns`` (linux.namespaces "user" and id mappings
+    are honoured, also by mounts of ``rootfs`` with the option ``idmap``); ``netns-path`` (a
+    "network" namespace may name a path); ``seccomp``, ``update``, ``pause``, ``devices``,
+    ``hooks`` (OCI hooks are run).
     """
 
     spec_version: ClassVar[int]

@@ -95,8 +95,9 @@ _DEEP = {
     "rstrictatime": (syscalls.MOUNT_ATTR_STRICTATIME, syscalls.MOUNT_ATTR_ATIME_MASK),
 }
 
-#: Words that are for the receiver of a recipe, not for the kernel.
-_IDMAP, _DEEP_IDMAP = "idmap", "ridmap"
+#: Words that ask for a mount whose owners are shown through a user namespace; one for whole trees.
+_DEEP_IDMAP = "ridmap"
+IDMAP = frozenset({"idmap", _DEEP_IDMAP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def parse_options(words: Iterable[str]) -> Options:
             setting, clearing = _DEEP[word]
             deep_set = deep_set & ~clearing | setting
             deep_clear = deep_clear & ~setting | clearing
-        elif word in (_IDMAP, _DEEP_IDMAP):
+        elif word in IDMAP:
             idmap = word
         elif word:
             data.append(word)
@@ -279,13 +280,15 @@ def attach(tree: int, place: str | int) -> None:
 
 
 def _map_ids(tree: int, options: Options, userns: int) -> None:
+    if userns < 0:
+        raise OSError(errno.EINVAL, f'the option "{options.idmap}" needs a user namespace')
     deep = syscalls.AT_RECURSIVE if options.idmap == _DEEP_IDMAP else 0
     syscalls.mount_setattr(
         tree,
         "",
         syscalls.AT_EMPTY_PATH | deep,
         attr_set=syscalls.MOUNT_ATTR_IDMAP,
-        userns=max(userns, 0),
+        userns=userns,
     )
 
 

@@ -311,6 +311,17 @@ class View(KitBase):
         case.expect(["0", "0", "200000", "65536"], outcome.out.split())
         case.expect(200000, (case.tree / "tmp/mine").stat().st_uid)
 
+    def test_root_with_mapped_owners(self, case: Case) -> None:
+        """A mount of the rootfs with the option idmap shows root's files as root's inside."""
+        case.can("userns")
+        skip_unless_mappable(case.root)
+        root = Mount("bind", str(case.tree), ("rbind", "rprivate", "idmap"))
+        script = "stat -c %u /etc/passwd; touch /tmp/mine"
+        box = case.box("sh", "-c", script, edit=remap, rootfs=(root,))
+        box.start()
+        case.expect("0\n", box.finish().out)
+        case.expect(0, (case.tree / "tmp/mine").stat().st_uid)
+
     def test_exec_in_a_user_namespace(self, case: Case) -> None:
         """exec joins the user namespace too."""
         case.can("userns")

@@ -15,8 +15,8 @@ from lading.errors import LadingError, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stats, Stdio
 from lading.linux.cgroups import UNIFIED, Cgroup, hierarchies
-from lading.linux.mounts import mount_recipe
-from lading.linux.namespaces import unshare_mounts
+from lading.linux.mounts import IDMAP, mount_recipe
+from lading.linux.namespaces import IdMap, new_user_namespace, unshare_mounts
 from lading_isolation_oci.binary import Binary, read_pid
 
 #: Binaries whose name is not the backend's.
@@ -29,6 +29,16 @@ def _left_in_version_2() -> str:
     if found.mode != "hybrid":
         return ""
     return (Path(found.mounts[UNIFIED]) / "cgroup.controllers").read_text().strip()
+
+
+def _id_maps(container: Container) -> tuple[IdMap, IdMap]:
+    linux = json.loads((container.bundle / "config.json").read_bytes()).get("linux") or {}
+
+    def rows(member: str) -> IdMap:
+        members = ("containerID", "hostID", "size")
+        return [tuple(row[m] for m in members) for row in linux.get(member) or ()]
+
+    return rows("uidMappings"), rows("gidMappings")
 
 
 class Runtime:
@@ -80,8 +90,11 @@ class Runtime:
         target = container.bundle / "rootfs"
 
         def mount_root() -> None:
+            mapped = any(IDMAP & set(entry.options) for entry in rootfs)
+            # Not the container's own, which the binary is yet to make, but one with its maps.
+            userns = new_user_namespace(*_id_maps(container)) if mapped else -1
             unshare_mounts()
-            mount_recipe(rootfs, target)
+            mount_recipe(rootfs, target, userns)
 
         pid_file = container.state / "pid"
         words = ("create", f"--bundle={container.bundle}", f"--pid-file={pid_file}", container.id)
