@@ -125,7 +125,8 @@ class Cancelled(LadingError):
 
 
 def _tree(cls: type[LadingError]) -> dict[str, type[LadingError]]:
-    found = {cls.kind: cls}
+    # A subclass that inherits its kind is a detail of one module; what crosses is the kind.
+    found = {cls.kind: cls} if "kind" in vars(cls) else {}
     for sub in cls.__subclasses__():
         found.update(_tree(sub))
     return found
