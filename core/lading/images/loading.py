@@ -23,9 +23,9 @@ from lading.archive.compression import SNIFF, Source, opened, sniff
 from lading.archive.reader import Reader
 from lading.errors import Invalid, NotFound
 from lading.images.catalog import Catalog
-from lading.images.making import architecture
 from lading.images.records import NewLayer
 from lading.model import legacy, oci, reference
+from lading.model.platforms import architecture
 from lading.store.blobs import Blobs
 
 #: Documents are held in memory; an archive has no business with larger ones.

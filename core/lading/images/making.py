@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform as host
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,11 +16,11 @@ from lading.images.catalog import Catalog
 from lading.images.changes import apply_changes
 from lading.images.records import Image, NewLayer
 from lading.model import oci
+from lading.model.platforms import architecture
 from lading.store.blobs import CHUNK, Blobs
 from lading.store.clock import now
 
 _MEDIA_TYPES = {"": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 class Readable(Protocol):
@@ -30,11 +29,6 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """At most ``size`` bytes; none at the end."""
         ...
-
-
-def architecture() -> str:
-    """This host's architecture in Go's words."""
-    return _ARCHITECTURES.get(host.machine(), host.machine())
 
 
 def encode_config(config: dict[str, Any]) -> bytes:

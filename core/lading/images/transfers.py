@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform as host
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,10 @@ from lading.errors import Denied, Invalid, LadingError, NotFound
 from lading.hooks.registry import Credentials, Registry, Remote, SearchResult
 from lading.images.downloads import Emit
 from lading.images.images import Images
-from lading.images.making import architecture
 from lading.images.pulling import Pulling, is_transient
 from lading.images.pushing import Pushing
 from lading.images.remotes import Remotes
-from lading.model import oci, reference
+from lading.model import oci, platforms, reference
 from lading.model.docker import AuthConfig
 from lading.model.reference import DEFAULT_DOMAIN, Reference
 
@@ -94,6 +92,7 @@ class Transfers:
         found = backend.hook.resolve(
             remote=remote, reference=wanted.digest or wanted.tag, platform=platform
         )
+        _check_platform(found.config, platform, wanted)
         # Only now: an error before the first message is an HTTP error.
         emit({"status": f"Pulling from {_shown(wanted)}", "id": wanted.tag or wanted.digest})
         names = [wanted.canonical] if wanted.tag and not wanted.digest else []
@@ -191,15 +190,15 @@ class Transfers:
         found = backend.hook.manifest(remote=remote, reference=wanted.digest or wanted.tag)
         if found.media_type in (oci.INDEX, oci.DOCKER_INDEX):
             rows = oci.decode_index(found.content).manifests
-            platforms = [_platform(row.platform) for row in rows if row.platform]
+            shown = [_platform(row.platform) for row in rows if row.platform]
         else:
-            platforms = [{"architecture": architecture(), "os": host.system().lower()}]
+            shown = [{"architecture": platforms.architecture(), "os": "linux"}]
         descriptor = {
             "mediaType": found.media_type,
             "digest": found.digest,
             "size": len(found.content),
         }
-        return {"Descriptor": descriptor, "Platforms": platforms}
+        return {"Descriptor": descriptor, "Platforms": shown}
 
     def login(self, auth: AuthConfig) -> str:
         """Check credentials; returns an identity token or "". Raises Unauthorized."""
@@ -222,6 +221,19 @@ def _as_seen(error: Exception, wanted: Reference) -> Exception:
     if isinstance(error, NotFound):
         return NotFound(f"manifest for {wanted.familiar} not found: {error.message}")
     return error
+
+
+def _check_platform(config_bytes: bytes, platform: str, wanted: Reference) -> None:
+    """Raise NotFound when an image is for another platform than the one that was asked for."""
+    config = oci.decode_config(config_bytes)
+    if not platform or not config.architecture:
+        return
+    asked = platforms.parse(platform)
+    if not asked.accepts(config.os, config.architecture, config.variant):
+        raise NotFound(
+            f"{wanted.familiar} is for {config.os}/{config.architecture} "
+            f"and does not match the specified platform {asked}"
+        )
 
 
 def _shown(wanted: Reference) -> str:

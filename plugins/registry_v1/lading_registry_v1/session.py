@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import threading
 import time
@@ -20,7 +21,10 @@ from urllib3.response import BaseHTTPResponse
 from lading.errors import Denied, Invalid, LadingError, NotFound, Unauthorized, Unavailable
 from lading.hooks.registry import Remote
 from lading.http.tls import directory_context
+from lading.model.platforms import architecture
 
+#: In the form that registries of the time take apart, to show who pushed.
+AGENT = f"lading/{version('lading')} kernel/{os.uname().release} os/linux arch/{architecture()}"
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 5
 STREAM_ATTEMPTS = 3
@@ -47,7 +51,7 @@ class Session:
             retries=False,
             timeout=urllib3.Timeout(connect=min(10.0, remote.timeout), read=remote.timeout),
             ssl_context=directory_context(folder, verify=not remote.insecure),
-            headers={"User-Agent": f"lading/{version('lading')}"},
+            headers={"User-Agent": AGENT},
         )
         self._lock = threading.Lock()
         self._cookies: dict[str, dict[str, str]] = {}
@@ -183,7 +187,7 @@ class Session:
             headers["Content-Type"] = "application/json"
         for _ in range(MOST_REDIRECTS):
             cookies = self._cookies.get(urlsplit(url).netloc)
-            sent = dict(headers)
+            sent = {"User-Agent": AGENT, **headers}
             if cookies:
                 sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
             answer = self._pool.request(

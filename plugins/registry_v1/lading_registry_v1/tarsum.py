@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+from collections.abc import Mapping
 from typing import IO, cast
 
-from lading.archive.compression import CHUNK, Source, opened
+from lading.archive.compression import CHUNK, Pushback, Source, opened
 
 
 def tarsum(document: bytes, layer: Source) -> str:
     """The checksum of a layer, compressed or not; "" for what cannot be read as tar."""
     source, _ = opened(layer)
     sums: dict[str, str] = {}
+    first = source.read(CHUNK)
+    if not first:
+        # Docker of 2014 wrote no trailer, so a layer without entries has no content at all.
+        return _whole(document, sums)
+    source = Pushback(first, source)
     try:
         with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|", bufsize=CHUNK) as tar:
             for entry in tar:
                 sums[entry.name] = _entry(tar, entry)
-    except tarfile.ReadError:
-        # An empty stream is a layer without entries; anything else had a first header.
-        if sums:
-            return ""
     except (tarfile.TarError, UnicodeError):
         return ""
+    return _whole(document, sums)
+
+
+def _whole(document: bytes, sums: Mapping[str, str]) -> str:
     whole = hashlib.sha256(document)
     for line in sorted(sums.values()):
         whole.update(line.encode())

@@ -126,8 +126,9 @@ def parse_challenges(header: str) -> dict[str, dict[str, str]]:
     )
     found: dict[str, dict[str, str]] = {}
     schemes = list(_SCHEME.finditer(masked))
-    for scheme, following in zip(schemes, [*schemes[1:], None], strict=True):
-        text = header[scheme.end() : following.start() if following else len(header)]
+    ends = [following.start() for following in schemes[1:]] + [len(header)]
+    for scheme, end in zip(schemes, ends, strict=False):
+        text = header[scheme.end() : end]
         fields = {name: quoted or bare for name, quoted, bare in _FIELD.findall(text)}
         found.setdefault(scheme[1].lower(), fields)
     return found

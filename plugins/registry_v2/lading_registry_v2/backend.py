@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform as host
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from lading.hooks.registry import (
     SearchResult,
     Stream,
 )
-from lading.model import oci
+from lading.model import oci, platforms
 from lading_registry_v2 import upload
 from lading_registry_v2.connection import Connection, reason_of
 
@@ -38,7 +37,6 @@ _CONFIGS = (oci.CONFIG, oci.DOCKER_CONFIG, "application/octet-stream")
 _ACCEPT = ", ".join((*_MANIFESTS, *_INDEXES))
 LARGEST_MANIFEST = 8 << 20
 RESOLVE_ATTEMPTS = 3
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 class RegistryV2:
@@ -319,25 +317,20 @@ def _document(content: bytes) -> dict[str, Any]:
 
 def _choose(rows: Sequence[oci.Descriptor], platform: str) -> oci.Descriptor:
     """The entry of an index for a platform. Raises NotFound with what there is."""
-    machine = host.machine()
-    wanted = (platform or f"linux/{_ARCHITECTURES.get(machine, machine)}").split("/")
-    if len(wanted) == 1:
-        wanted = (
-            ["linux", *wanted]
-            if wanted[0] != "linux"
-            else ["linux", _ARCHITECTURES.get(machine, machine)]
-        )
-    for row in rows:
-        if row.platform is None or row.platform.os != wanted[0]:
-            continue
-        if row.platform.architecture != wanted[1]:
-            continue
-        if len(wanted) > 2 and row.platform.variant not in ("", wanted[2]):
-            continue
-        return row
+    wanted = platforms.parse(platform)
+    fitting = [
+        row
+        for row in rows
+        if row.platform
+        and wanted.accepts(row.platform.os, row.platform.architecture, row.platform.variant)
+    ]
+    # Of several the one of just that variant, else the first.
+    fitting.sort(key=lambda row: row.platform is None or row.platform.variant != wanted.variant)
+    if fitting:
+        return fitting[0]
     there = ", ".join(f"{r.platform.os}/{r.platform.architecture}" for r in rows if r.platform)
     raise NotFound(
-        f"no matching manifest for {'/'.join(wanted)} in the manifest list entries",
+        f"no matching manifest for {wanted} in the manifest list entries",
         hint=f"there are: {there}",
     )
 

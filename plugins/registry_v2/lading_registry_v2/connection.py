@@ -20,6 +20,7 @@ from lading.hooks.registry import Remote
 from lading.http.tls import directory_context
 from lading_registry_v2.authorization import Authorizations
 
+AGENT = f"lading/{version('lading')}"
 CONNECT_SECONDS = 10.0
 ATTEMPTS = 5
 STREAM_ATTEMPTS = 3
@@ -48,7 +49,7 @@ class Connection:
                 connect=min(CONNECT_SECONDS, remote.timeout), read=remote.timeout
             ),
             ssl_context=directory_context(folder, verify=not remote.insecure),
-            headers={"User-Agent": f"lading/{version('lading')}"},
+            headers={"User-Agent": AGENT},
         )
         self._authorizations = Authorizations(remote, self._pool)
         self._lock = threading.Lock()
@@ -155,7 +156,7 @@ class Connection:
     ) -> BaseHTTPResponse:
         origin = urlsplit(url).netloc
         for _ in range(MOST_REDIRECTS):
-            sent = dict(headers)
+            sent = {"User-Agent": AGENT, **headers}
             # Storage elsewhere must not see what the registry is told.
             if authorization and urlsplit(url).netloc == origin:
                 sent["Authorization"] = authorization
