@@ -29,6 +29,7 @@ from lading.errors import from_wire, to_wire
 from lading.hooks.common import Context, Mount
 from lading.hooks.isolation import Container, Isolation, Started, Stats, Stdio
 from lading.linux import syscalls
+from lading.linux.cgroups import Cgroup, hierarchies
 from lading.testing.daemon import BUSYBOX
 
 Factory = Callable[[Context], Any]
@@ -281,6 +282,11 @@ class Case:
         """The directory that is the root of this test's containers."""
         return self.root / "tree"
 
+    @property
+    def cgroup_parent(self) -> str:
+        """The control group that all containers of this process's tests are below."""
+        return f"lading-kit-{os.getpid()}"
+
     def can(self, capability: str) -> None:
         """Skip unless the backend declares a capability."""
         if capability not in self.backend.capabilities:
@@ -324,7 +330,7 @@ class Case:
             "mounts": list(_mounts()),
             "linux": {
                 "namespaces": [{"type": kind} for kind in NAMESPACES],
-                "cgroupsPath": f"/lading-kit-{os.getpid()}/{identity}",
+                "cgroupsPath": f"/{self.cgroup_parent}/{identity}",
                 "resources": {"devices": list(DEVICE_RULES)},
             },
         }
@@ -376,6 +382,9 @@ class Case:
                 box.delete()
             finally:
                 box.keeper.close()
+        # The parent of all their groups, which some backends leave, and what a broken one forgot.
+        tops = hierarchies().mounts
+        Cgroup({key: f"{top}/{self.cgroup_parent}" for key, top in tops.items()}).remove()
 
 
 def _mounts() -> Iterator[Json]:

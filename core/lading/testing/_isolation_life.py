@@ -229,7 +229,7 @@ class LifeCycle(KitBase):
 
 def traces(case: Case) -> set[str]:
     """Mounts below the test's directory, and cgroups of the kit's containers, on this host."""
-    return {*_mounts(str(case.root)), *_cgroups(f"lading-kit-{os.getpid()}")}
+    return {*_mounts(str(case.root)), *_cgroups(f"/{case.cgroup_parent}/")}
 
 
 def _mounts(root: str) -> Iterator[str]:
