@@ -96,6 +96,9 @@ _PARTS = {
 }
 _FAMILY = {4: "ip", 6: "ip6"}
 
+#: select(2) takes no descriptor from this number on.
+FD_SETSIZE = 1024
+
 
 class Nft:
     """A libnftables context: nft(8)'s parser and transactions in this process.
@@ -106,7 +109,10 @@ class Nft:
     def __init__(self) -> None:
         self._library = _library()
         # Where the kernel has no such socket the library ends the process, without asking.
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as probe:
+            if probe.fileno() >= FD_SETSIZE:
+                # The library waits with select(2), which ends the process for such a descriptor.
+                raise OSError(errno.EMFILE, "libnftables: its descriptor would be above 1023")
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise OSError(errno.ENOMEM, "nft_ctx_new failed")
