@@ -26,6 +26,11 @@ class LifeCycle(KitBase):
     def test_created_init_waits(self, case: Case) -> None:
         """When create returns, the user's program has not been executed."""
         box = case.box("touch", "/tmp/executed")
+        try:
+            program = os.path.basename(os.readlink(f"/proc/{box.pid}/exe"))
+        except OSError:
+            program = "ended already"
+        assert program not in ("busybox", "ended already"), f"got {program}; rule: {case.rule}"
         case.expect(False, (case.tree / "tmp/executed").exists())
         box.start()
         case.expect(0, box.finish().code)
