@@ -234,7 +234,12 @@ def test_a_platform_is_chosen_from_an_index(client: Daemon, own: Site, tmp_path:
     done = client.client("lading", "pull", "--platform", "linux/s390x", name, check=False)
     assert b"no matching manifest for linux/s390x" in done.stderr
     found = json.loads(lading(client, "manifest", "inspect", name))
-    assert "linux" in json.dumps(found)
+    assert {row["architecture"] for row in found["Platforms"]} == {"amd64", "arm64"}
+    single = f"{own.host}/index/single:1"
+    lading(client, "tag", name, single)
+    lading(client, "push", single)
+    done = client.client("lading", "pull", "--platform", "linux/s390x", single, check=False)
+    assert b"does not match the specified platform linux/s390x" in done.stderr
 
 
 def put_index(layout: Path, body: dict[str, object]) -> dict[str, object]:
@@ -287,3 +292,24 @@ def test_layers_of_2014_are_not_fetched_twice(own: Site, by_v1: Daemon) -> None:
     again = lading(by_v1, "pull", name)
     assert "Already exists" in again
     assert "Image is up to date" in again
+
+
+def test_a_mirror_stands_for_the_public_registry(client: Daemon, own: Site, scratch: Path) -> None:
+    wanted = build(client, f"{own.host}/library/mirrored:1", marker="from the mirror")
+    lading(client, "push", f"{own.host}/library/mirrored:1")
+    with Daemon(f"--registry-mirror=http://{own.host}") as other:
+        other.client("lading", "pull", "mirrored:1")
+        assert image_id(other, "mirrored:1") == wanted
+        done = other.client("lading", "run", "--rm", "docker.io/library/mirrored:1")
+        assert done.stdout == b"from the mirror\n"
+
+
+def test_mirrors_that_fail_are_passed_over(client: Daemon, own: Site, scratch: Path) -> None:
+    wanted = build(client, f"{own.host}/passed/over:1", marker="origin")
+    lading(client, "push", f"{own.host}/passed/over:1")
+    config = scratch / "mirrors.toml"
+    config.write_text(f'[registry."{own.host}"]\nmirrors = ["http://127.0.0.1:1"]\n')
+    with Daemon(f"--config-file={config}") as other:
+        said = other.client("lading", "pull", f"{own.host}/passed/over:1").stdout.decode()
+        assert "127.0.0.1:1: " in said
+        assert image_id(other, f"{own.host}/passed/over:1") == wanted

@@ -92,7 +92,9 @@ class Transfers:
         found = backend.hook.resolve(
             remote=remote, reference=wanted.digest or wanted.tag, platform=platform
         )
-        _check_platform(found.config, platform, wanted)
+        if found.manifest is None or found.manifest.digest == found.digest:
+            # Of an index the transport has chosen by what that says of its images.
+            _check_platform(found.config, platform, wanted)
         # Only now: an error before the first message is an HTTP error.
         emit({"status": f"Pulling from {_shown(wanted)}", "id": wanted.tag or wanted.digest})
         names = [wanted.canonical] if wanted.tag and not wanted.digest else []
