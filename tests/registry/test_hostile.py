@@ -131,7 +131,7 @@ def proxied(upstream: Site, port: int) -> Iterator[Proxy]:
     proxy = Proxy(upstream.host, f"127.0.0.1:{port}")
     server = ThreadingHTTPServer(("127.0.0.1", port), proxy.handler())
     server.daemon_threads = True
-    serving = threading.Thread(target=server.serve_forever)
+    serving = threading.Thread(target=server.serve_forever, args=(0.01,))
     serving.start()
     try:
         yield proxy
@@ -150,7 +150,7 @@ def puller(
     port = free_port()
     config = scratch / f"{request.param}.toml"
     config.write_text(
-        f'registry-timeout = 0.5\n[registry."127.0.0.1:{port}"]\ntransport = "{request.param}"\n'
+        f'registry-timeout = 0.3\n[registry."127.0.0.1:{port}"]\ntransport = "{request.param}"\n'
     )
     with (
         proxied(upstream, port) as proxy,
@@ -411,7 +411,7 @@ def test_two_pulls_fetch_each_layer_once(clean: tuple[Daemon, Proxy], upstream: 
 
     def slow(exchange: Exchange) -> None:
         if exchange.is_layer:
-            arrived.acquire(timeout=0.3)
+            arrived.acquire(timeout=0.2)
 
     proxy.fault = slow
     command = [find_client("lading"), "-H", daemon.host, "pull", "-q", f"{proxy.host}/app:1"]
