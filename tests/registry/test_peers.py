@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lading.testing.daemon import Daemon, busybox_image, nothing_left
-from lading.testing.registries import PASSWORD, USER, Site, needs
+from lading.testing.registries import PASSWORD, USER, Site, needs, own_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -164,6 +164,20 @@ def test_dockerd_pushes_and_pulls(client: Daemon, own: Site, dockerd: Callable[.
         dockerd("image", "inspect", "--format", "{{.Id}}", f"{own.host}/docker/app:2").strip()
         == ours
     )
+
+
+def test_dockerd_logs_in(dockerd: Callable[..., str], scratch: Path) -> None:
+    """dockerd asks for a token that stands for the password, and comes back with it."""
+    with own_registry(scratch / "guarded", users=True) as guarded:
+        name = f"{guarded.host}/{USER}/app:1"
+        dockerd("import", "-", name, input=busybox_image())
+        with pytest.raises(AssertionError, match="denied|unauthorized|authentication"):
+            dockerd("push", name)
+        assert "Login Succeeded" in dockerd("login", "-u", USER, "-p", PASSWORD, guarded.host)
+        dockerd("push", name)
+        dockerd("rmi", name)
+        dockerd("logout", guarded.host)
+        dockerd("pull", name)
 
 
 def test_podman_pushes_and_pulls(

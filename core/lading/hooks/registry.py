@@ -8,9 +8,15 @@ Walk of a pull::
 
 Walk of a push::
 
-    push_layer(remote, image, layer)    ──▶ where it is now; base first, see ``ordered_push``
-    push_image(remote, image, layers, tag)
+    push_layer(remote, image, layer)    ──▶ where it is now, for each layer
+    push_image(remote, image, layers, tag)                  for each tag
     close(remote)
+
+Three kinds of places fit under this. A registry of today has manifests and takes layers in any
+order. One of 2014 has a chain of documents instead: its transport presents that as config and
+layers, declares ``ordered-push``, announces the push with the first layer, and sends what of the
+chain has no layer in between. A plain directory needs no more than files
+(``tests/registry/test_kit.py`` has one).
 
 Glossary
 
@@ -22,9 +28,10 @@ Glossary
                whose layers have no digests gives ``digest`` as "" and says in ``key`` what it
                needs to find it again; the core then hashes what it gets.
 
-The core verifies digests and lengths of all that it fetches, resumes a broken stream by calling
-``open_blob`` again with an ``offset``, and decides about retries. A transport retries by itself
-only what is free of effects: a request answered with 429 or 5xx before any content.
+The core verifies digests and lengths of all layers that it fetches, resumes a broken stream by
+calling ``open_blob`` again with an ``offset``, and decides about retries. A transport verifies what
+it reads itself (manifests, configs), takes up uploads that broke, and repeats by itself what has no
+effect: a request answered with 429 or 5xx before any content.
 
 Errors: NotFound (repository, tag, blob), Unauthorized (credentials missing or wrong), Denied,
 Unavailable (no answer, or not one of a registry), Invalid (an answer that breaks the protocol),

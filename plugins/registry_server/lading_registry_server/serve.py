@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lading.errors import Invalid
 from lading.http.listeners import listen
-from lading.http.server import Server
+from lading.http.server import Limits, Server
 from lading.http.tls import server_context
 from lading_registry_server.app import App
 from lading_registry_server.collection import collect
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 COLLECT_SECONDS = 3600.0
 STOP_SECONDS = 10.0
+#: How long a client's connection may wait for its next request.
+IDLE_SECONDS = 120.0
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def running(
         store.blobs.sweep()
         app = App(store, scheme="https" if tls else "http", signup=signup)
         listeners = [row for a in addresses for row in listen(f"tcp://{a}", tls=tls)]
-        server = Server(app, listeners)
+        server = Server(app, listeners, limits=Limits(idle_seconds=IDLE_SECONDS))
         server.start()
         stopping = threading.Event()
         collecting = threading.Thread(
