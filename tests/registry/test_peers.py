@@ -171,7 +171,7 @@ def test_dockerd_logs_in(dockerd: Callable[..., str], scratch: Path) -> None:
     with own_registry(scratch / "guarded", users=True) as guarded:
         name = f"{guarded.host}/{USER}/app:1"
         dockerd("import", "-", name, input=busybox_image())
-        with pytest.raises(AssertionError, match="denied|unauthorized|authentication"):
+        with pytest.raises(AssertionError, match=r"denied|unauthorized|authentication"):
             dockerd("push", name)
         assert "Login Succeeded" in dockerd("login", "-u", USER, "-p", PASSWORD, guarded.host)
         dockerd("push", name)

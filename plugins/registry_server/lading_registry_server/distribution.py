@@ -68,7 +68,9 @@ class Distribution:
         except ApiError as error:
             response = error.response()
         except BadCredentials as error:
-            response = self._challenge(request, str(error), "").response()
+            bearer = request.headers.get("authorization", "").lower().startswith("bearer")
+            kind = "invalid_token" if bearer else ""
+            response = self._challenge(request, str(error), "", error=kind).response()
         response.headers = {**VERSION, **response.headers}
         return response
 
@@ -107,15 +109,15 @@ class Distribution:
         if identity.user and not access.may(identity, repository, action):
             raise ApiError("DENIED", "requested access to the resource is denied")
         wanted = PULL if action == PULL else f"{PULL},{action}"
-        raise self._challenge(
-            request, "authentication required", f"repository:{repository}:{wanted}"
-        )
+        # Said of a token, it keeps dockerd from trying the same again and again (RFC 6750, 3.1).
+        kind = "insufficient_scope" if identity.granted is not None else ""
+        scope = f"repository:{repository}:{wanted}"
+        raise self._challenge(request, "authentication required", scope, error=kind)
 
-    def _challenge(self, request: Request, reason: str, scope: str) -> ApiError:
+    def _challenge(self, request: Request, reason: str, scope: str, *, error: str = "") -> ApiError:
         host = request.headers.get("host", "")
         fields = {"realm": f"{self._scheme}://{host}/auth/token", "service": host}
-        if scope:
-            fields["scope"] = scope
+        fields |= {name: text for name, text in (("scope", scope), ("error", error)) if text}
         value = ",".join(f'{name}="{text}"' for name, text in fields.items())
         return ApiError("UNAUTHORIZED", reason, headers={"WWW-Authenticate": f"Bearer {value}"})
 
