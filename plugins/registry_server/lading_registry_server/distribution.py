@@ -22,6 +22,7 @@ from lading_registry_server.store import Store
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 PAGE = 1000
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_DOCKER = re.compile(r"\bdocker/(\d+)\.(\d+)")
 _ROUTE = re.compile(
     r"/v2/(?P<name>.+)/(?:(?P<tags>tags/list)|manifests/(?P<reference>[^/]+)"
     r"|blobs/uploads/(?P<session>[^/]*)|blobs/uploads(?P<begin>)|blobs/(?P<blob>[^/]+)"
@@ -63,6 +64,9 @@ class Distribution:
 
     def handle(self, request: Request) -> Response:
         """Answer one request under ``/v2``."""
+        if _knows_only_schema_1(request.headers.get("user-agent", "")):
+            # Without the version's header they go on with the protocol of 2014.
+            return Response.text("this client is served by /v1/\n", 404)
         try:
             response = self._answer(request)
         except ApiError as error:
@@ -305,6 +309,13 @@ class Distribution:
         # A token names what it may read; the source must be among that as well.
         readable = readable and identity.token_allows(source, PULL)
         return self._uploads.begin(request, identity, repository, mount if readable else "", source)
+
+
+def _knows_only_schema_1(agent: str) -> bool:
+    """Whether a client is a Docker before 1.10: it takes signed manifests of schema 1 only, which
+    are not made here."""
+    match = _DOCKER.search(agent)
+    return match is not None and (int(match[1]), int(match[2])) < (1, 10)
 
 
 def _checked_digest(text: str) -> str:

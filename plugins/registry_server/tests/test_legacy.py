@@ -364,6 +364,22 @@ def test_files(site: Any) -> None:
 # -- to today's protocol and back
 
 
+@pytest.mark.parametrize(
+    ("agent", "status"),
+    [
+        ("docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0 os/linux arch/amd64", 404),
+        ("docker/1.9.1 go/go1.4.2", 404),
+        ("docker/1.10.3 go/go1.5.3", 200),
+        ("docker/20.10.24+dfsg1 go/go1.19.8", 200),
+        ("Go-http-client/1.1", 200),
+    ],
+)
+def test_docker_before_schema_2_is_led_to_v1(site: Any, agent: str, status: int) -> None:
+    answer = site("GET", "/v2/", User_Agent=agent)
+    assert answer.status == status
+    assert ("docker-distribution-api-version" in answer.headers) == (status == 200)
+
+
 def test_pushed_by_v1_and_pulled_by_v2(site: Any) -> None:
     push(site, "v1")
     assert site("GET", "/v2/team/app/tags/list").json["tags"] == ["v1"]
