@@ -354,10 +354,6 @@ class Upgraded:
         """Wait for some bytes; none when the peer has ended its side."""
         return self._connection.read1(size)
 
-    def buffered(self) -> bool:
-        """Whether :meth:`recv` has bytes without waiting; ask before polling the descriptor."""
-        return bool(self._connection.buffer)
-
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
         self.stream.sendall(data)

@@ -265,15 +265,6 @@ class Images:
         """The backend on which new images are unpacked."""
         return self._filesystems.get()
 
-    def derive(
-        self, parent: Image | None, settings: dict[str, Any], *, created_by: str, created: str = ""
-    ) -> Image:
-        """An image that adds settings and a line of history to another, and no layer."""
-        image_id = self._making.derived(
-            parent, settings, None, created_by=created_by, created=created
-        )
-        return self.catalog.get(image_id)
-
     def measure(self, digest: str) -> Applied:
         """Read a layer's blob through: its diff ID, length and sizes."""
         with self.blobs.open(digest) as blob:

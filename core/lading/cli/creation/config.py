@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from lading.cli.creation import mounts, ports
@@ -26,9 +25,6 @@ def creation_body(call: Call) -> Body:
     mode, endpoints = mode_and_endpoints(call)
     body["HostConfig"] = _host_config(call, mode)
     body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
-    if call.on("rootfs"):
-        body["Image"] = ""
-        body["HostConfig"]["Rootfs"] = os.path.abspath(image)
     return body
 
 

@@ -130,7 +130,6 @@ DEVICES = (
 FILES = (
     texts("mount", "", "Mount, type=TYPE,source=PATH,target=PATH[,...]", kind="mount"),
     switch("read-only", "", "The root file system cannot be written"),
-    switch("rootfs", "", "The argument is a directory of the daemon's host, not an image"),
     text("storage", "", "File system backend, NAME[,option=value]"),
     texts("storage-opt", "", "Option of the file system backend (key=value)", parse=key_value),
     texts("tmpfs", "", "Mount a tmpfs, PATH[:options]"),
