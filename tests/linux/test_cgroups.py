@@ -263,3 +263,23 @@ def run(code: bytes, kind: str, major: int, minor: int, access: int) -> bool:
         else:
             assert operation == 0x95
             return registers[0] == 1
+
+
+def test_a_group_that_goes_while_its_file_is_read_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel says ENODEV then, which once reached the user of ``rm -f``."""
+
+    class Removed:
+        def __enter__(self) -> Removed:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read(self) -> str:
+            raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(cgroups, "open", lambda path: Removed(), raising=False)
+    with pytest.raises(FileNotFoundError):
+        Cgroup({"freezer": str(tmp_path)}).frozen()

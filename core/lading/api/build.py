@@ -13,7 +13,8 @@ import msgspec
 from lading.api.engine import Engine
 from lading.api.progress import Emit, progress
 from lading.api.routes import Routes
-from lading.build import Builder, BuildOptions
+from lading.build.builder import Builder
+from lading.build.options import BuildOptions
 from lading.build.running import CommandFailed
 from lading.errors import Invalid, Unsupported
 from lading.http.messages import Query, Request, Response

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from lading.api.parameters import Filters
 from lading.api.progress import Emit
-from lading.build import Builder
+from lading.build.builder import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers
 from lading.images import Images

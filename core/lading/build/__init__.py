@@ -1,8 +1,4 @@
-"""Images from Dockerfiles: parser, plan, execution with a cache."""
+"""Images from Dockerfiles: parser, plan, execution with a cache.
 
-from __future__ import annotations
-
-from lading.build.builder import Builder
-from lading.build.options import BuildOptions
-
-__all__ = ["BuildOptions", "Builder"]
+Nothing is imported here: the processes that copy files for a build need :mod:`.copying` alone.
+"""

@@ -17,7 +17,7 @@ import msgspec
 from lading import backends
 from lading.archive import Archives
 from lading.backends import Backends
-from lading.build import Builder
+from lading.build.builder import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts

@@ -210,7 +210,10 @@ class Cgroup:
         legacy = self.directories.get("freezer")
         if legacy and os.path.exists(legacy):
             # A frozen process of version 1 dies when it is thawed. (In version 2 it just dies.)
-            write(f"{legacy}/freezer.state", "THAWED")
+            try:
+                write(f"{legacy}/freezer.state", "THAWED")
+            except FileNotFoundError:
+                pass
 
     def remove(self) -> None:
         """Remove the group, killing what is left in it; a group that is gone is fine.
@@ -327,15 +330,24 @@ def write(path: str, text: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise OSError(
-            error.errno, f'write "{text}": {os.strerror(error.errno or 0)}', path
-        ) from error
+        number = _when_gone(error)
+        raise OSError(number, f'write "{text}": {os.strerror(number)}', path) from error
 
 
 def read(path: str) -> str:
-    """The text of a control file, stripped."""
-    with open(path) as file:
-        return file.read().strip()
+    """The text of a control file, stripped. Raises OSError; FileNotFoundError without the group."""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError as error:
+        number = _when_gone(error)
+        raise OSError(number, os.strerror(number), path) from error
+
+
+def _when_gone(error: OSError) -> int:
+    """ENOENT for the ENODEV of a file whose group is removed between its opening and its use."""
+    number = error.errno or errno.EIO
+    return errno.ENOENT if number == errno.ENODEV else number
 
 
 def _inherit_cpuset(directory: str) -> None:
