@@ -48,11 +48,12 @@ class Site:
         user: str = "",
         **headers: str,
     ) -> Answer:
-        """One request; a body that is no bytes goes as JSON, ``user`` is ``name:password``."""
+        """One request; an iterator goes in chunks, other bodies than bytes as JSON; ``user`` is
+        ``name:password``."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if user:
             sent["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
-        if body is not None and not isinstance(body, bytes):
+        if body is not None and not isinstance(body, (bytes, Iterator)):
             body = json.dumps(body).encode()
         connection = http.client.HTTPConnection(self.host, timeout=30)
         try:
