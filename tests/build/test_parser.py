@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lading.build.parser import parse
 from lading.build.planner import plan
-from lading.build.substitution import split_words, substitute
 from lading.errors import Invalid
+from lading.model.dockerfile import parse
+from lading.model.substitution import split_words, substitute
 
 VALUES = {"a": "one", "empty": "", "path": "/usr/lib/x.tar.gz"}
 
@@ -58,7 +58,7 @@ def test_errors_name_the_line(text: bytes, told: str) -> None:
 def test_typo_suggests_the_nearest() -> None:
     with pytest.raises(Invalid) as found:
         parse(b"FROM a\nENTRYPIONT x")
-    assert "ENTRYPOINT" in found.value.hint
+    assert "did you mean ENTRYPOINT?" in str(found.value)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from lading.build.cache import Cache
 from lading.build.context import Readable
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
-from lading.build.parser import LARGEST, parse
-from lading.build.planner import plan
+from lading.build.planner import plan, undeclared
 from lading.build.running import Runner, WhenGone
 from lading.build.stages import Pull, Stages
 from lading.containers import Containers
@@ -23,6 +22,7 @@ from lading.errors import Invalid, Unsupported
 from lading.images import Images
 from lading.images.making import Making
 from lading.model import reference
+from lading.model.dockerfile import LARGEST, parse
 from lading.monitor import Spawner
 from lading.store.db import Database
 
@@ -93,8 +93,8 @@ class Builder:
     ) -> str:
         text = context.read_dockerfile(directory, options.dockerfile, LARGEST)
         context.drop_ignored(directory, options.dockerfile)
-        file = parse(text, options.dockerfile or "Dockerfile")
-        chosen = plan(file, options.arguments, options.target)
+        file = parse(text, _shown(options.dockerfile))
+        chosen = plan(file, options.arguments, options.target, options.platform)
         caches = self._root / "mounts"
         runner = Runner(self._containers, options.host, directory, caches, when_gone)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
@@ -104,8 +104,18 @@ class Builder:
             lambda line: None if options.quiet else emit({"stream": line}), pull,
         )  # fmt: skip
         image = stages.build()
+        unused = undeclared(file, options.arguments)
+        if unused and not options.quiet:
+            listed = " ".join(unused)
+            told = f"[Warning] One or more build-args [{listed}] were not consumed\n"
+            emit({"stream": told})
         emit({"aux": {"ID": image.id}})
         return image.id
+
+
+def _shown(dockerfile: str) -> str:
+    """The file's name in messages; clients give one from elsewhere a name that tells nothing."""
+    return "Dockerfile" if dockerfile.startswith(".dockerfile.") else dockerfile or "Dockerfile"
 
 
 def _name(tag: str) -> str:

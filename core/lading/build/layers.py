@@ -18,15 +18,15 @@ from uuid import uuid4
 
 from lading.archive import Archives, Root, compression, headers
 from lading.build import context
-from lading.build.parser import Instruction, file_heredocs
 from lading.build.state import State
-from lading.build.substitution import split_words, substitute
 from lading.errors import Invalid, LadingError
 from lading.hooks.common import Mount
 from lading.images import Image, Images, NewLayer
 from lading.images.changes import exec_form
 from lading.linux import paths
 from lading.model import oci
+from lading.model.dockerfile import Instruction, file_heredocs
+from lading.model.substitution import split_words, substitute
 from lading.monitor import Spawner
 
 _FLAGS = {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lading.build.parser import Dockerfile, Instruction
-from lading.build.substitution import substitute
 from lading.errors import Invalid
+from lading.model import platforms
+from lading.model.dockerfile import Dockerfile, Instruction
+from lading.model.substitution import split_words, substitute
+
+#: What may be given as a build argument without an ARG.
+PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+EPOCH = "SOURCE_DATE_EPOCH"
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
@@ -44,12 +50,14 @@ class Plan:
         return _find(self.every, name)
 
 
-def plan(file: Dockerfile, arguments: Mapping[str, str | None], target: str = "") -> Plan:
+def plan(
+    file: Dockerfile, arguments: Mapping[str, str | None], target: str = "", platform: str = ""
+) -> Plan:
     """Split a file into stages and choose those that ``target`` (the last one) needs.
 
     Raises Invalid for instructions in the wrong place and an unknown target.
     """
-    values: dict[str, str] = {}
+    values = platform_arguments(platform)
     stages: list[Stage] = []
     begun: tuple[Instruction, list[Instruction]] | None = None
     for instruction in file.instructions:
@@ -62,9 +70,8 @@ def plan(file: Dockerfile, arguments: Mapping[str, str | None], target: str = ""
         elif instruction.name == "ARG":
             values |= global_arguments(instruction, values, arguments, file.escape)
         else:
-            raise Invalid(
-                f"line {instruction.line}: no build stage in current context: "
-                f"{instruction.name} comes before the first FROM"
+            raise instruction.wrong(
+                f"no build stage in current context: {instruction.name} comes before the first FROM"
             )
     if begun is None:
         raise Invalid("the Dockerfile has no FROM")
@@ -86,7 +93,7 @@ def global_arguments(
 ) -> dict[str, str]:
     """What an ARG before the first FROM declares."""
     found: dict[str, str] = {}
-    for word in instruction.rest.split():
+    for word in split_words(instruction.rest, escape):
         name, equals, default = word.partition("=")
         given = arguments.get(name)
         if given is not None:
@@ -96,6 +103,30 @@ def global_arguments(
     return found
 
 
+def platform_arguments(platform: str = "") -> dict[str, str]:
+    """What every FROM and ARG knows of the platforms: this host's, and the image's."""
+    here, wanted = platforms.parse(""), platforms.parse(platform)
+    found: dict[str, str] = {}
+    for prefix, one in (("BUILD", here), ("TARGET", wanted)):
+        found |= {
+            f"{prefix}PLATFORM": str(one),
+            f"{prefix}OS": one.system,
+            f"{prefix}ARCH": one.architecture,
+            f"{prefix}VARIANT": one.variant,
+        }
+    return found
+
+
+def undeclared(file: Dockerfile, arguments: Mapping[str, str | None]) -> list[str]:
+    """The build arguments that no ARG of a file asks for, sorted."""
+    declared = set(PREDEFINED) | {name.lower() for name in PREDEFINED} | {EPOCH}
+    for instruction in file.instructions:
+        if instruction.name == "ARG":
+            words = split_words(instruction.rest, file.escape)
+            declared |= {word.partition("=")[0] for word in words}
+    return sorted(set(arguments) - declared)
+
+
 def _stage(
     origin: Instruction,
     instructions: list[Instruction],
@@ -103,21 +134,24 @@ def _stage(
     values: Mapping[str, str],
     escape: str,
 ) -> Stage:
-    where = f"line {origin.line}"
     words = origin.rest.split()
     if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
-        raise Invalid(f"{where}: FROM requires either one or three arguments: FROM image AS name")
+        raise origin.wrong("FROM requires either one or three arguments: FROM image AS name")
     name = words[2].lower() if len(words) == 3 else ""
     if name and not _STAGE_NAME.fullmatch(name):
-        raise Invalid(f'{where}: invalid name for build stage: "{name}"')
+        raise origin.wrong(f'invalid name for build stage: "{words[2]}"')
     for flag, _ in origin.flags:
         if flag != "platform":
-            raise Invalid(f"{where}: unknown flag: --{flag}", hint="FROM has only --platform")
-    base = substitute(words[0], values, escape=escape)
+            raise origin.wrong(f"unknown flag: --{flag} (FROM has only --platform)")
+    try:
+        base = substitute(words[0], values, escape=escape)
+        platform = substitute(origin.flag("platform"), values, escape=escape)
+        platforms.parse(platform)
+    except Invalid as error:
+        raise origin.wrong(str(error)) from error
     if not base:
-        raise Invalid(f"{where}: base name ({words[0]}) should not be blank")
+        raise origin.wrong(f"base name ({words[0]}) should not be blank", words[0])
     parent = next((s.index for s in reversed(earlier) if s.name and s.name == base.lower()), None)
-    platform = substitute(origin.flag("platform"), values, escape=escape)
     return Stage(len(earlier), name, base, parent, platform, origin, tuple(instructions))
 
 
@@ -136,9 +170,22 @@ def sources(stage: Stage) -> list[tuple[Instruction, str]]:
             if flag == "from":
                 found.append((instruction, value))
             elif flag == "mount":
-                fields = dict(part.partition("=")[::2] for part in value.split(","))
-                if "from" in fields:
-                    found.append((instruction, fields["from"]))
+                source = mount_fields(value).get("from")
+                if source:
+                    found.append((instruction, source))
+    return found
+
+
+def mount_fields(text: str) -> dict[str, str]:
+    """The fields of ``--mount``, a line of CSV; "true" for one without a value. Raises Invalid."""
+    try:
+        rows = list(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise Invalid(f"--mount={text}: {error}") from error
+    found = {}
+    for field in rows[0] if rows else []:
+        name, equals, value = field.partition("=")
+        found[name.strip().lower()] = value if equals else "true"
     return found
 
 
@@ -149,15 +196,19 @@ def _needed(stages: Sequence[Stage], wanted: Stage) -> list[Stage]:
         others = [stages[stage.parent]] if stage.parent is not None else []
         for instruction, name in sources(stage):
             found = _find(stages, name)
+            if "$" in name:
+                raise instruction.wrong(
+                    f"variable expansion is not supported for from={name}: "
+                    "name a stage of its own, FROM with an ARG from above all stages",
+                    name,
+                )
             if found is not None and found.index >= stage.index:
                 if name.isdigit() or found.index == stage.index:
-                    raise Invalid(
-                        f"line {instruction.line}: invalid from flag value {name}: "
-                        "a stage can only take from earlier ones"
+                    raise instruction.wrong(
+                        f"invalid from flag value {name}: a stage can only take from earlier ones",
+                        name,
                     )
-                raise Invalid(
-                    f'line {instruction.line}: circular dependency: stage "{name}" comes later'
-                )
+                raise instruction.wrong(f'circular dependency: stage "{name}" comes later')
             if found is not None:
                 others.append(found)
         for other in others:

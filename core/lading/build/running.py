@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from lading.build.parser import Instruction
 from lading.containers import Containers
 from lading.containers.options import AttachOptions, CommitOptions
 from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound, Unsupported
 from lading.images import Image
 from lading.model.docker import ContainerConfig, HostConfig, Mount, NetworkingConfig
+from lading.model.dockerfile import Instruction
 
 WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
@@ -153,7 +153,7 @@ class Runner:
             elif flag == "security":
                 if value != "sandbox":
                     raise Denied(
-                        f"line {instruction.line}: RUN --security={value} is not allowed: a "
+                        f"RUN --security={value} is not allowed: a "
                         "Dockerfile gets no more rights than a container has by default"
                     )
             elif flag == "mount":
@@ -164,7 +164,7 @@ class Runner:
                 else:
                     mounts.append(self._mount(instruction, fields, target))
             else:
-                raise Invalid(f"line {instruction.line}: unknown flag: --{flag}")
+                raise Invalid(f"unknown flag: --{flag}")
         return msgspec.structs.replace(
             host, mounts=[*host.mounts, *mounts], tmpfs={**host.tmpfs, **tmpfs}
         )
@@ -188,7 +188,7 @@ class Runner:
 
 def _network(instruction: Instruction, value: str) -> str:
     if value not in ("default", "none", "host"):
-        raise Invalid(f"line {instruction.line}: invalid network mode {value!r}")
+        raise Invalid(f"invalid network mode {value!r}")
     return "" if value == "default" else value
 
 

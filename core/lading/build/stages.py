@@ -8,14 +8,14 @@ from typing import Any
 from lading.build.cache import Cache, key_of
 from lading.build.layers import Copying, Layers
 from lading.build.options import BuildOptions
-from lading.build.parser import Dockerfile, Instruction, parse
 from lading.build.planner import Plan, Stage
 from lading.build.running import Command, Runner, words_of
 from lading.build.state import State
-from lading.errors import Invalid, NotFound
+from lading.errors import Denied, Invalid, NotFound, Unsupported
 from lading.images import Image, Images, NewLayer
 from lading.images.changes import exec_form, workdir
 from lading.images.making import Making
+from lading.model.dockerfile import Dockerfile, Instruction, parse
 from lading.store.clock import timestamp
 
 Pull = Callable[[str, str], None]
@@ -116,11 +116,8 @@ class Stages:
                 self._metadata(state, f"ARG {instruction.rest}")
             else:
                 self._metadata(state, state.apply(instruction))
-        except Invalid as error:
-            where = f"{self._options.dockerfile or 'Dockerfile'}:{instruction.line}"
-            raise Invalid(f"{where}: {error}") from error
-        except NotFound as error:
-            raise NotFound(f"{name} failed: {error}") from error
+        except (Invalid, NotFound, Unsupported, Denied) as error:
+            raise type(error)(instruction.told(str(error))) from error
 
     # -- kinds of steps
 
@@ -160,7 +157,7 @@ class Stages:
         work = Copying.of(instruction, state)
         source = None
         if name := instruction.flag("from"):
-            source = self._source(state.replaced(name))
+            source = self._source(name)
         with self._layers.prepared(state.image, source, work) as ready:
             content = ready.key()
             digest = content.removeprefix("sha256:")

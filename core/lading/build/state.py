@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from lading.build.parser import Instruction
-from lading.build.substitution import split_words, substitute
+from lading.build.planner import PREDEFINED
 from lading.errors import Invalid
 from lading.images import Image
-from lading.images.changes import apply_changes, set_environment
-
-#: What may be given as a build argument without an ARG.
-PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-
-#: Instructions whose words have their variables replaced.
-_SUBSTITUTED = ("EXPOSE", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+from lading.images.changes import Change
+from lading.model.dockerfile import Instruction
+from lading.model.substitution import split_words
 
 
 @dataclass
@@ -26,13 +21,10 @@ class State:
     """One stage while it is built; ``image`` None is scratch."""
 
     image: Image | None
-    settings: dict[str, Any]
+    change: Change
     globals: Mapping[str, str]
     given: Mapping[str, str | None]
-    escape: str
-    arguments: dict[str, str] = field(default_factory=dict)
     author: str = ""
-    own_command: bool = False
 
     @classmethod
     def of(
@@ -46,21 +38,39 @@ class State:
         settings: dict[str, Any] = {}
         if image is not None:
             settings = dict(msgspec.json.decode(image.config_bytes).get("config") or {})
-        return cls(image, settings, globals, given, escape)
+        return cls(image, Change(settings, escape=escape), globals, given)
 
     @property
     def identity(self) -> str:
         """The image's id, "" for scratch."""
         return self.image.id if self.image else ""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config so far."""
+        return self.change.config
+
+    @settings.setter
+    def settings(self, config: dict[str, Any]) -> None:
+        self.change.config = config
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The values of the ARGs so far."""
+        return self.change.arguments
+
+    @property
+    def escape(self) -> str:
+        """The escape character of the Dockerfile."""
+        return self.change.escape
+
     def values(self) -> dict[str, str]:
         """All variables that an instruction sees: ENV before ARG."""
-        environment = dict(r.partition("=")[::2] for r in self.settings.get("Env") or ())
-        return {**self.arguments, **environment}
+        return self.change.values()
 
     def replaced(self, text: str) -> str:
         """Text with its variables, and without its quotes."""
-        return substitute(text, self.values(), escape=self.escape)
+        return self.change.replaced(text)
 
     def run_arguments(self) -> list[str]:
         """Build arguments for the environment of RUN, sorted; ENV wins over them."""
@@ -91,53 +101,7 @@ class State:
 
     def apply(self, instruction: Instruction) -> str:
         """An instruction that only changes settings; what it says with its variables replaced."""
-        name, text = instruction.name, instruction.rest
-        if name == "MAINTAINER":
-            self.author = self.replaced(text)
+        if instruction.name == "MAINTAINER":
+            self.author = self.replaced(instruction.rest)
             return f"MAINTAINER {self.author}"
-        if name in ("ENV", "LABEL"):
-            return self._pairs(name, text)
-        if name in _SUBSTITUTED:
-            keep = name == "VOLUME" and text.startswith("[")
-            text = substitute(text, self.values(), escape=self.escape, keep_quotes=keep)
-            if not text.strip():
-                raise Invalid(f"{name} requires at least one argument")
-        if name == "CMD":
-            self.own_command = True
-        if name in ("CMD", "ENTRYPOINT") and text in ("", "[]"):
-            key = "Cmd" if name == "CMD" else "Entrypoint"
-            self.settings = {**self.settings, key: []}
-        else:
-            self.settings = apply_changes(self.settings, [f"{name} {text}"])
-        if name == "ENTRYPOINT" and not self.own_command:
-            # The base image's command was meant for its own entry point.
-            self.settings.pop("Cmd", None)
-        shown = self.settings[name.capitalize()] if name in ("CMD", "ENTRYPOINT") else text
-        if isinstance(shown, list):
-            shown = "[" + " ".join(msgspec.json.encode(w).decode() for w in shown) + "]"
-        return f"{name} {shown}"
-
-    def _pairs(self, name: str, text: str) -> str:
-        words = split_words(text, self.escape)
-        if "=" not in words[0]:
-            key, _, value = text.partition(" ")
-            if not value.strip():
-                raise Invalid(f"{name} must have two arguments")
-            rows = [(self.replaced(key), self.replaced(value.strip()))]
-        else:
-            rows = []
-            for word in words:
-                key, equals, value = word.partition("=")
-                if not equals:
-                    raise Invalid(
-                        f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
-                    )
-                if not key:
-                    raise Invalid(f"{name} names can not be blank")
-                rows.append((self.replaced(key), self.replaced(value)))
-        if name == "ENV":
-            self.settings = set_environment(self.settings, rows)
-        else:
-            labels = {**(self.settings.get("Labels") or {}), **dict(rows)}
-            self.settings = {**self.settings, "Labels": labels}
-        return f"{name} " + " ".join(f"{k}={v}" for k, v in rows)
+        return self.change.apply(instruction.name, instruction.rest)

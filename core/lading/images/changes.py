@@ -8,75 +8,132 @@ returns a new one.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
-import shlex
+import signal
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lading.errors import Invalid
+from lading.model.dockerfile import parse, split_flags
+from lading.model.substitution import split_words, substitute
 
 Config = dict[str, Any]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_SIGNAL = re.compile(
+    r"0*[1-9]\d?|(?:SIG)?(?:RTM(?:IN(?:\+\d+)?|AX(?:-\d+)?)|"
+    + "|".join(s.name.removeprefix("SIG") for s in signal.Signals)
+    + ")"
+)
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 
 
+#: Instructions whose words have their variables replaced.
+_SUBSTITUTED = ("EXPOSE", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+
+
 def apply_changes(config: Mapping[str, Any], changes: Iterable[str]) -> Config:
-    """Apply instructions, one per item (or line). Raises Invalid naming the instruction."""
-    result = dict(config)
-    for change in changes:
-        for line in change.splitlines():
-            if not (text := line.strip()) or text.startswith("#"):
-                continue
-            name, _, rest = text.partition(" ")
-            instruction = _INSTRUCTIONS.get(name.upper())
-            if instruction is None:
-                allowed = ", ".join(sorted(_INSTRUCTIONS))
-                raise Invalid(f"{name} is not a valid change command", hint=f"valid: {allowed}")
-            if not rest.strip():
-                raise Invalid(f"{name.upper()} requires at least one argument")
-            result = instruction(result, rest.strip())
-    return result
+    """Apply instructions, one or more per item. Raises Invalid naming the instruction."""
+    text = "\n".join(changes)
+    if not text.strip():
+        return dict(config)
+    change = Change(dict(config))
+    for instruction in parse(text.encode(), "changes").instructions:
+        if instruction.name not in ("ENV", "LABEL", *_INSTRUCTIONS):
+            allowed = ", ".join(sorted(("ENV", "LABEL", *_INSTRUCTIONS)))
+            raise Invalid(f"{instruction.name} is not a valid change command (valid: {allowed})")
+        try:
+            change.apply(instruction.name, instruction.rest)
+        except Invalid as error:
+            raise instruction.wrong(str(error)) from error
+    return change.config
+
+
+@dataclass
+class Change:
+    """A config while instructions change it; ``arguments`` are variables beside its own."""
+
+    config: Config
+    arguments: dict[str, str] = field(default_factory=dict)
+    escape: str = "\\"
+    own_command: bool = False
+
+    def values(self) -> dict[str, str]:
+        """All variables that an instruction sees: ENV before ARG."""
+        environment = dict(r.partition("=")[::2] for r in self.config.get("Env") or ())
+        return {**self.arguments, **environment}
+
+    def replaced(self, text: str) -> str:
+        """Text with its variables, and without its quotes."""
+        return substitute(text, self.values(), escape=self.escape)
+
+    def apply(self, name: str, text: str) -> str:
+        """Apply an instruction; what it says with its variables replaced. Raises Invalid."""
+        if name in ("ENV", "LABEL"):
+            return self._pairs(name, text)
+        if name in _SUBSTITUTED:
+            keep = name == "VOLUME" and text.startswith("[")
+            text = substitute(text, self.values(), escape=self.escape, keep_quotes=keep)
+            if not text.strip():
+                raise Invalid(f"{name} requires at least one argument")
+        self.config = _INSTRUCTIONS[name](self.config, text)
+        if name == "CMD":
+            self.own_command = True
+        if name == "ENTRYPOINT" and not self.own_command:
+            # The base image's command was meant for its own entry point.
+            self.config.pop("Cmd", None)
+        shown = self.config[name.capitalize()] if name in ("CMD", "ENTRYPOINT") else text
+        if isinstance(shown, list):
+            shown = "[" + " ".join(json.dumps(w, ensure_ascii=False) for w in shown) + "]"
+        return f"{name} {shown}"
+
+    def _pairs(self, name: str, text: str) -> str:
+        words = split_words(text, self.escape)
+        if "=" not in words[0]:
+            key, _, value = text.partition(" ")
+            if not value.strip():
+                raise Invalid(f"{name} must have two arguments")
+            rows = [(self.replaced(key), self.replaced(value.strip()))]
+        else:
+            rows = []
+            for word in words:
+                key, equals, value = word.partition("=")
+                if not equals:
+                    raise Invalid(
+                        f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
+                    )
+                if not key:
+                    raise Invalid(f"{name} names can not be blank")
+                rows.append((self.replaced(key), self.replaced(value)))
+        if name == "ENV":
+            self.config = set_environment(self.config, rows)
+        else:
+            labels = {**(self.config.get("Labels") or {}), **dict(rows)}
+            self.config = {**self.config, "Labels": labels}
+        return f"{name} " + " ".join(f"{k}={v}" for k, v in rows)
 
 
 def exec_form(text: str) -> list[str] | None:
-    """The words of ``["a", "b"]``; None for what is not in that form."""
+    """The words of ``["a", "b"]``; None for what is not in that form. Raises Invalid."""
     if not text.startswith("["):
         return None
     try:
         words = json.loads(text)
     except ValueError:
         return None
-    return words if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
+    if not isinstance(words, list):
+        return None
+    if not all(isinstance(w, str) for w in words):
+        raise Invalid("when using JSON array syntax, arrays must be comprised of strings only")
+    return words
 
 
 def command(config: Mapping[str, Any], text: str) -> list[str]:
     """The words to execute: exec form as it is, shell form through the config's shell."""
-    words = exec_form(text)
+    words = exec_form(text) if text else []
     return [*(config.get("Shell") or ["/bin/sh", "-c"]), text] if words is None else words
-
-
-def pairs(text: str, instruction: str) -> list[tuple[str, str]]:
-    """``KEY=value ...`` with shell quoting, or the old ``KEY value`` form. Raises Invalid."""
-    first = re.match(r"[^\s=]+", text)
-    if first is not None and not text[first.end() :].startswith("="):
-        value = text[first.end() :].strip()
-        if not value:
-            raise Invalid(f"{instruction} must have two arguments")
-        return [(first.group(), value)]
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise Invalid(f"{instruction}: {error}") from error
-    found = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise Invalid(
-                f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
-            )
-        found.append((key, value))
-    return found
 
 
 def set_environment(config: Config, rows: Iterable[tuple[str, str]]) -> Config:
@@ -84,22 +141,6 @@ def set_environment(config: Config, rows: Iterable[tuple[str, str]]) -> Config:
     values = dict(row.partition("=")[::2] for row in config.get("Env") or ())
     values |= dict(rows)
     return {**config, "Env": [f"{k}={v}" for k, v in values.items()]}
-
-
-def _env(config: Config, text: str) -> Config:
-    return set_environment(config, pairs(text, "ENV"))
-
-
-def _label(config: Config, text: str) -> Config:
-    return {**config, "Labels": {**(config.get("Labels") or {}), **dict(pairs(text, "LABEL"))}}
-
-
-def _cmd(config: Config, text: str) -> Config:
-    return {**config, "Cmd": command(config, text)}
-
-
-def _entrypoint(config: Config, text: str) -> Config:
-    return {**config, "Entrypoint": command(config, text)}
 
 
 def expose(config: Config, ports: Iterable[str]) -> Config:
@@ -129,8 +170,6 @@ def _volume(config: Config, text: str) -> Config:
 
 def workdir(config: Config, path: str) -> Config:
     """Set the working directory, relative to the present one."""
-    import posixpath
-
     base = config.get("WorkingDir") or "/"
     return {**config, "WorkingDir": posixpath.normpath(posixpath.join("/", base, path))}
 
@@ -153,32 +192,38 @@ def _shell(config: Config, text: str) -> Config:
     return {**config, "Shell": words}
 
 
+def _stop_signal(config: Config, text: str) -> Config:
+    if not _SIGNAL.fullmatch(text.upper()):
+        raise Invalid(f"Invalid signal: {text}")
+    return {**config, "StopSignal": text}
+
+
 def _healthcheck(config: Config, text: str) -> Config:
-    words = text.split(None, 1)
+    flags, rest = split_flags(text)
     check: dict[str, Any] = {}
-    rest = text
-    while rest.startswith("--"):
-        flag, _, rest = rest.partition(" ")
-        rest = rest.lstrip()
-        name, _, value = flag[2:].partition("=")
+    for name, value in flags:
         if name == "retries":
-            if not value.isdigit() or int(value) < 1:
-                raise Invalid(f"--retries must be at least 1 (not {value})")
+            if not value.isdigit():
+                raise Invalid(f"--retries cannot be negative or no number (not {value})")
             check["Retries"] = int(value)
         elif name in _HEALTH_TIMES:
-            check[_HEALTH_TIMES[name]] = duration(value, f"--{name}")
+            check[_HEALTH_TIMES[name]] = found = duration(value, f"--{name}")
+            if 0 < found < 10**6:
+                raise Invalid(f'Interval "{name}" cannot be less than 1ms')
         else:
-            raise Invalid(
-                f"Unknown flag: {name}",
-                hint="--interval --timeout --start-period --start-interval --retries",
-            )
-    kind, _, arguments = rest.partition(" ")
+            known = " ".join(f"--{name}" for name in (*_HEALTH_TIMES, "retries"))
+            raise Invalid(f"Unknown flag: --{name} ({known})")
+    kind, *arguments = rest.split(None, 1) or [""]
     if kind.upper() == "NONE":
+        if arguments or flags:
+            raise Invalid("HEALTHCHECK NONE takes no arguments")
         return {**config, "Healthcheck": {"Test": ["NONE"]}}
-    if kind.upper() != "CMD" or not arguments.strip():
-        raise Invalid(f'Unknown type "{words[0]}" in HEALTHCHECK (try CMD)')
-    exec_words = exec_form(arguments.strip())
-    test = ["CMD-SHELL", arguments.strip()] if exec_words is None else ["CMD", *exec_words]
+    if kind.upper() != "CMD":
+        raise Invalid(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)')
+    if not arguments:
+        raise Invalid("Missing command after HEALTHCHECK CMD")
+    words = exec_form(arguments[0].strip())
+    test = ["CMD-SHELL", arguments[0].strip()] if words is None else ["CMD", *words]
     return {**config, "Healthcheck": {"Test": test, **check}}
 
 
@@ -199,15 +244,13 @@ def duration(text: str, what: str) -> int:
 
 
 _INSTRUCTIONS: dict[str, Callable[[Config, str], Config]] = {
-    "CMD": _cmd,
-    "ENTRYPOINT": _entrypoint,
-    "ENV": _env,
+    "CMD": lambda config, text: {**config, "Cmd": command(config, text)},
+    "ENTRYPOINT": lambda config, text: {**config, "Entrypoint": command(config, text)},
     "EXPOSE": lambda config, text: expose(config, text.split()),
     "HEALTHCHECK": _healthcheck,
-    "LABEL": _label,
     "ONBUILD": _onbuild,
     "SHELL": _shell,
-    "STOPSIGNAL": lambda config, text: {**config, "StopSignal": text},
+    "STOPSIGNAL": _stop_signal,
     "USER": lambda config, text: {**config, "User": text},
     "VOLUME": _volume,
     "WORKDIR": workdir,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from lading.errors import Invalid
+
+#: Patterns are not looked for in longer values.
+_LONGEST = 32 << 10
+_DEEPEST = 50
 
 _NAME = re.compile(r"[A-Za-z_]\w*|\d|[@*#?!$-]")
 
@@ -23,13 +27,23 @@ def substitute(
 
 def split_words(text: str, escape: str = "\\") -> list[str]:
     """Words separated by blanks outside of quotes and ``${}``; quotes stay."""
-    words, current, quote, depth, at = [], "", "", 0, 0
+    return [text[start:end] for start, end in word_places(text, escape)]
+
+
+def word_places(text: str, escape: str = "\\") -> Iterator[tuple[int, int]]:
+    """Where each word begins and ends, one by one."""
+    start, quote, depth, at = -1, "", 0, 0
     while at < len(text):
         char = text[at]
-        if char == escape and quote != "'" and at + 1 < len(text):
-            current, at = current + text[at : at + 2], at + 2
+        if char.isspace() and not quote and not depth:
+            if start >= 0:
+                yield start, at
+            start, at = -1, at + 1
             continue
-        if quote:
+        start = at if start < 0 else start
+        if char == escape and quote != "'":
+            at += 1
+        elif quote:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
@@ -37,15 +51,9 @@ def split_words(text: str, escape: str = "\\") -> list[str]:
             depth += 1
         elif char == "}" and depth:
             depth -= 1
-        elif char.isspace() and not depth:
-            if current:
-                words.append(current)
-            current, at = "", at + 1
-            continue
-        current, at = current + char, at + 1
-    if current:
-        words.append(current)
-    return words
+        at += 1
+    if start >= 0:
+        yield start, len(text)
 
 
 class _Reader:
@@ -53,16 +61,20 @@ class _Reader:
         self, text: str, values: Mapping[str, str], escape: str, keep_quotes: bool
     ) -> None:
         self._text, self._values, self._escape = text, values, escape
-        self._keep, self._at = keep_quotes, 0
+        self._keep, self._at, self._depth = keep_quotes, 0, 0
 
-    def read(self, end: str = "") -> str:
-        """Up to ``end``, which is consumed."""
+    def read(self, end: str = "", *, raw: bool = False) -> str:
+        """Up to ``end``, which is consumed; ``raw`` leaves escapes, for patterns."""
         parts: list[str] = []
         quote, text = "", self._text
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise Invalid(f"variables within variables, more than {_DEEPEST} deep")
         while self._at < len(text):
             char = text[self._at]
             if end and char == end and not quote:
                 self._at += 1
+                self._depth -= 1
                 return "".join(parts)
             self._at += 1
             if quote == "'":
@@ -70,7 +82,7 @@ class _Reader:
                     quote = ""
                 parts.append(char if self._keep or char != "'" else "")
             elif char == self._escape and self._at < len(text):
-                parts.append(self._escaped(quote))
+                parts.append(self._raw() if raw else self._escaped(quote))
             elif char == '"' or (char == "'" and not quote):
                 quote = "" if quote == char else char
                 parts.append(char if self._keep else "")
@@ -83,6 +95,11 @@ class _Reader:
         if quote and not self._keep:
             raise Invalid(f'"{text}": unexpected end of statement while looking for {quote}')
         return "".join(parts)
+
+    def _raw(self) -> str:
+        self._at += 1
+        # Patterns have the backslash, whatever the file's escape is.
+        return "\\" + self._text[self._at - 1]
 
     def _escaped(self, quote: str) -> str:
         char = self._text[self._at]
@@ -117,14 +134,18 @@ class _Reader:
         self._at += match.end()
         if operator == "}":
             return value or ""
-        if operator.startswith("/"):
-            pattern = self.read("/")
+        if operator[0] in "#%/":
+            pattern = self.read("/" if operator[0] == "/" else "}", raw=True)
+            if len(value or "") > _LONGEST:
+                raise Invalid(f"{name}: a value of more than {_LONGEST} characters has no pattern")
+            if operator[0] != "/":
+                return _stripped(value or "", operator, pattern)
             word = self.read("}")
+            if not pattern:
+                return value or ""
             count = 0 if operator == "//" else 1
-            return re.sub(_glob(pattern, greedy=True), lambda _: word, value or "", count=count)
+            return _longest(_pieces(pattern)).sub(lambda _: word, value or "", count=count)
         word = self.read("}")
-        if operator[0] in "#%":
-            return _stripped(value or "", operator, word)
         there = bool(value) if operator.startswith(":") else value is not None
         return _CHOICES[operator[-1]](name, value or "", word, there)
 
@@ -142,21 +163,38 @@ _CHOICES: dict[str, Callable[[str, str, str, bool], str]] = {
 }
 
 
-def _glob(pattern: str, *, greedy: bool) -> str:
-    star = ".*" if greedy else ".*?"
-    pieces = {"*": star, "?": "."}
-    return "(?s:" + "".join(pieces.get(c) or re.escape(c) for c in pattern) + ")"
-
-
 def _stripped(value: str, operator: str, pattern: str) -> str:
-    ends = range(len(value) + 1)
-    expression = re.compile(_glob(pattern, greedy=True))
-    if operator[0] == "#":
-        for end in ends if operator == "#" else reversed(ends):
-            if expression.fullmatch(value[:end]):
-                return value[end:]
-    else:
-        for start in reversed(ends) if operator == "%" else ends:
-            if expression.fullmatch(value[start:]):
-                return value[:start]
-    return value
+    pieces = _pieces(pattern)
+    if operator[0] == "%":
+        # The end of a text is the beginning of the reversed one.
+        value, pieces = value[::-1], [piece[::-1] for piece in reversed(pieces)]
+    found = (_longest if len(operator) == 2 else _shortest)(pieces).match(value)
+    rest = value[found.end() :] if found else value
+    return rest[::-1] if operator[0] == "%" else rest
+
+
+def _pieces(pattern: str) -> list[list[str]]:
+    """What is between the stars of a shell pattern, as expressions of one character each."""
+    pieces: list[list[str]] = [[]]
+    for match in re.finditer(r"\\(.)|(.)", pattern, re.DOTALL):
+        if match[2] == "*":
+            pieces.append([])
+        else:
+            pieces[-1].append("." if match[2] == "?" else re.escape(match[1] or match[2]))
+    return pieces
+
+
+# Each piece is taken where it comes first, without a second thought: a pattern with many stars
+# costs no more than one with a single star.
+
+
+def _shortest(pieces: list[list[str]]) -> re.Pattern[str]:
+    first, *others = ("".join(piece) for piece in pieces)
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in others), re.DOTALL)
+
+
+def _longest(pieces: list[list[str]]) -> re.Pattern[str]:
+    first, *others = ("".join(piece) for piece in pieces)
+    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1])
+    last = f".*{others[-1]}" if others else ""
+    return re.compile(first + middle + last, re.DOTALL)

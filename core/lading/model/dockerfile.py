@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lading.errors import Invalid
+from lading.model.substitution import split_words, word_places
 
 #: Larger files are no Dockerfiles.
 LARGEST = 8 << 20
@@ -21,8 +22,15 @@ NAMES = (
 _WITH_FLAGS = frozenset({"ADD", "COPY", "FROM", "RUN"})
 _WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][\w-]*)\s*=\s*(.*?)\s*$")
-_HEREDOC = re.compile(r"""(?<!<)<<(-?)(?:"([\w.-]+)"|'([\w.-]+)'|([A-Za-z_][\w.-]*))""")
+#: So much of an instruction is shown with an error.
+_SHOWN = 100
+
+#: What a message may quote of an instruction.
+_QUOTED = re.compile(r"""'([^']+)'|"([^"]+)"|(--[a-z][\w-]*)|stat (\S+):""")
+_FLAG = re.compile(r"--(?:\s|$|[A-Za-z])")
+_DIRECTIVE = re.compile(r"#\s*(escape|syntax|check)\s*=\s*(.*)", re.I)
+#: A document's mark, which begins a word: ``<<E``, ``<<-"E"``, ``3<<E``.
+_HEREDOC = re.compile(r"""\d*<<(-?)(?:"([^"<\s]+)"|'([^'<\s]+)'|([^\s"'`\\<>|&;()]+))""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,21 @@ class Instruction:
     line: int
     flags: Sequence[tuple[str, str]] = ()
     heredocs: Sequence[Heredoc] = ()
+    file: str = "Dockerfile"
+
+    def told(self, message: str, culprit: str = "") -> str:
+        """A message with file and line, and the instruction with a caret below the culprit.
+
+        Without one it is the first thing that the message quotes.
+        """
+        for quoted in _QUOTED.finditer(message):
+            word = next(filter(None, quoted.groups()))
+            culprit = culprit or (word if word in self.text else "")
+        return located(f"{self.file}:{self.line}: {message}", self.text, culprit)
+
+    def wrong(self, message: str, culprit: str = "") -> Invalid:
+        """An error in this instruction."""
+        return Invalid(self.told(message, culprit))
 
     def flag(self, name: str, default: str = "") -> str:
         """The last value of a flag; "true" where it was given without one."""
@@ -82,7 +105,7 @@ def _directives(lines: Sequence[str], name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         match = _DIRECTIVE.match(line.strip())
-        if match is None or match[1].lower() not in ("escape", "syntax", "check"):
+        if match is None:
             break
         key = match[1].lower()
         if key in found:
@@ -98,7 +121,10 @@ class _Lines:
 
     def __init__(self, lines: Sequence[str], escape: str, name: str) -> None:
         self._lines, self._name, self._at = lines, name, 0
-        self._continued = re.compile(rf"{re.escape(escape)}[ \t]*$")
+        mark = re.escape(escape)
+        # A doubled one stands for itself.
+        self._continued = re.compile(rf"(?<!{mark}){mark}[ \t]*$")
+        self._escape = escape
 
     def instructions(self) -> list[Instruction]:
         """All of them."""
@@ -135,16 +161,31 @@ class _Lines:
         name, arguments = word.upper(), rest[0].strip() if rest else ""
         if name not in NAMES:
             raise self._unknown(word, text, number)
+        shown = f"{name} {text[len(word) :].strip()}".strip()
         if not arguments and name not in ("CMD", "ENTRYPOINT"):
-            raise Invalid(f"{self._name}:{number}: {name} requires at least one argument")
+            raise self._error(number, f"{name} requires at least one argument", shown)
         flags: list[tuple[str, str]] = []
         if name in _WITH_FLAGS:
-            flags, arguments = split_flags(arguments)
+            flags, arguments = split_flags(arguments, self._escape)
         documents: list[Heredoc] = []
-        if name in _WITH_HEREDOCS and not arguments.startswith("["):
-            documents = [self._document(m, number) for m in _HEREDOC.finditer(arguments)]
-        return Instruction(name, arguments, f"{name} {text[len(word) :].strip()}".strip(),
-                           number, tuple(flags), tuple(documents))  # fmt: skip
+        if name == "ONBUILD":
+            trigger, *_ = arguments.split(None, 1)
+            if trigger.upper() not in NAMES:
+                raise self._unknown(trigger, shown, number)
+            documents = self._documents(arguments[len(trigger) :].strip(), trigger, number)
+            # The trigger is kept as a text, which is read when it is pulled.
+            arguments += "".join(f"\n{d.content}{d.name}" for d in documents)
+        elif name in _WITH_HEREDOCS:
+            documents = self._documents(arguments, name, number)
+        return Instruction(
+            name, arguments, shown, number, tuple(flags), tuple(documents), self._name
+        )
+
+    def _documents(self, arguments: str, name: str, number: int) -> list[Heredoc]:
+        if name.upper() not in _WITH_HEREDOCS or "<<" not in arguments:
+            return []
+        words = split_words(arguments, self._escape)
+        return [self._document(m, number) for w in words if (m := _HEREDOC.match(w))]
 
     def _document(self, match: re.Match[str], number: int) -> Heredoc:
         name = match[2] or match[3] or match[4]
@@ -155,28 +196,65 @@ class _Lines:
             if line == name:
                 return Heredoc(name, "".join(f"{row}\n" for row in content), bool(match[4]))
             content.append(line)
-        raise Invalid(f"{self._name}:{number}: unterminated heredoc {name}")
+        raise self._error(number, f"unterminated heredoc {name}", self._lines[number - 1], name)
+
+    def _error(self, number: int, message: str, text: str, culprit: str = "") -> Invalid:
+        told = f"dockerfile parse error {self._name}:{number}: {message}"
+        return Invalid(located(told, text, culprit))
 
     def _unknown(self, word: str, text: str, number: int) -> Invalid:
         near = difflib.get_close_matches(word.upper()[:32], NAMES, 1)
-        shown = text if len(text) <= 100 else f"{text[:100]}..."
-        message = (
-            f"dockerfile parse error {self._name}:{number}: unknown instruction: {word[:64]}\n"
-            f"    {shown}\n    ^"
-        )
-        return Invalid(message, hint=f"did you mean {near[0]}?" if near else "")
+        told = f"unknown instruction: {word[:64]}"
+        if near:
+            told += f" (did you mean {near[0]}?)"
+        return self._error(number, told, text, word)
 
 
-def split_flags(arguments: str) -> tuple[list[tuple[str, str]], str]:
-    """Leading ``--name[=value]`` words, and what follows them."""
-    flags = []
-    while match := re.match(r"--([A-Za-z][\w-]*)(?:=(\"[^\"]*\"|\S*))?(?:\s+|$)", arguments):
-        flags.append((match[1], "true" if match[2] is None else match[2].strip('"')))
-        arguments = arguments[match.end() :]
-    return flags, arguments
+def located(message: str, text: str, culprit: str = "") -> str:
+    """A message, the line that it is about, and a caret below the culprit (its first word)."""
+    line = text.split("\n", 1)[0]
+    at = line.find(culprit) if culprit else 0
+    start = max(0, at - _SHOWN // 2)
+    shown = line[start : start + _SHOWN]
+    # Nothing from a file may steer the terminal.
+    shown = "".join(c if c.isprintable() else "?" for c in shown)
+    shown = f"{'...' if start else ''}{shown}{'...' if len(line) > start + _SHOWN else ''}"
+    column = max(at, 0) - start + (3 if start else 0)
+    return f"{message}\n    {shown}\n    {' ' * column}^"
+
+
+def split_flags(arguments: str, escape: str = "\\") -> tuple[list[tuple[str, str]], str]:
+    """Leading ``--name[=value]`` words, and what follows them; ``--`` alone ends them."""
+    flags, at = [], 0
+    for start, end in word_places(arguments, escape):
+        at = start
+        if not _FLAG.match(arguments, start):
+            break
+        name, equals, value = arguments[start + 2 : end].partition("=")
+        at = end
+        if not name:
+            break
+        flags.append((name, _unquoted(value, escape) if equals else "true"))
+    return flags, arguments[at:].lstrip()
+
+
+def _unquoted(text: str, escape: str) -> str:
+    """A flag's value without its quotes; variables in it stay."""
+    parts, quote, at = [], "", 0
+    while at < len(text):
+        char = text[at]
+        if char == escape and quote != "'" and text[at + 1 : at + 2] in ('"', "'", " ", escape):
+            parts.append(text[at + 1 : at + 2])
+            at += 1
+        elif char in "'\"" and quote in ("", char):
+            quote = "" if quote else char
+        else:
+            parts.append(char)
+        at += 1
+    return "".join(parts)
 
 
 def file_heredocs(instruction: Instruction) -> dict[str, Heredoc]:
     """The documents of an instruction by the word that stands for each in ``rest``."""
-    words = [m.group() for m in _HEREDOC.finditer(instruction.rest)]
+    words = [w for w in split_words(instruction.rest) if _HEREDOC.match(w)]
     return dict(zip(words, instruction.heredocs, strict=False))
