@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import signal as signals
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from lading.bundle import attendance, lifecycle_hooks, seccomp
+from lading.bundle.channel import Channel
+from lading.bundle.config import Config
+from lading.bundle.control import CgroupControl
+from lading.bundle.state import State
 from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
-from lading.hooks.isolation import Container, Started, Stats, Stdio
+from lading.hooks.isolation import Container, Started, Stdio
 from lading.linux import capabilities, cgroups
-from lading_isolation_native import create, execute, lifecycle_hooks, seccomp
-from lading_isolation_native.channel import Channel
-from lading_isolation_native.config import Config
-from lading_isolation_native.state import State
+from lading_isolation_native import create, execute
 
 #: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
 _OLDEST_KERNEL = (5, 12)
 
 
-class Native:
+class Native(CgroupControl):
     """Isolation by system calls."""
 
     spec_version: ClassVar[int] = 1
@@ -75,71 +75,12 @@ class Native:
         if channel is None:
             raise Conflict(f'container "{container.id}" is not in state created')
         hooks = Config.read(container.bundle).hooks
-        create.start(container, channel, hooks, State.load(container).pid)
+        attendance.start(container, channel, hooks, State.load(container).pid)
 
     @hookimpl
     def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
         """Join the init's namespaces and execute."""
         return execute.execute(container, process, stdio, self.filters)
-
-    @hookimpl
-    def signal(self, container: Container, signal: int, everyone: bool) -> None:
-        """Signal the init by its pidfd, or all processes of the cgroup."""
-        state = State.load(container)
-        descriptor = state.pidfd()
-        try:
-            signals.pidfd_send_signal(descriptor, 0 if everyone else signal)
-        except ProcessLookupError as error:
-            raise NotFound(f'the init of container "{container.id}" has ended') from error
-        finally:
-            os.close(descriptor)
-        for pid in state.group.processes() if everyone else ():
-            try:
-                os.kill(pid, signal)
-            except ProcessLookupError:
-                pass
-        if signal == signals.SIGKILL:
-            # A frozen version 1 cgroup would keep the signal waiting.
-            self.resume(container=container)
-
-    @hookimpl
-    def pause(self, container: Container) -> None:
-        """Freeze the cgroup."""
-        state = State.load(container)
-        os.close(state.pidfd())
-        state.group.freeze()
-
-    @hookimpl
-    def resume(self, container: Container) -> None:
-        """Thaw the cgroup."""
-        group = State.load(container).group
-        try:
-            if group.frozen():
-                group.thaw()
-        except FileNotFoundError:
-            pass
-
-    @hookimpl
-    def update(self, container: Container, resources: Mapping[str, Any]) -> None:
-        """Write the limits, and the device rules when there are some."""
-        group = State.load(container).group
-        try:
-            group.apply(resources)
-            if rules := resources.get("devices"):
-                group.apply_devices(rules)
-        except OSError as error:
-            kind = Unsupported if error.errno == errno.ENOTSUP else Invalid
-            raise kind(f'update container "{container.id}": {error}') from error
-
-    @hookimpl
-    def processes(self, container: Container) -> Sequence[int]:
-        """The pids in the cgroup."""
-        return State.load(container).group.processes()
-
-    @hookimpl
-    def stats(self, container: Container) -> Stats:
-        """Read the cgroup."""
-        return State.load(container).group.stats()
 
     @hookimpl
     def delete(self, container: Container) -> None:

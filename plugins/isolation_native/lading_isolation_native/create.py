@@ -1,24 +1,23 @@
-"""``create`` and ``start``: the monitor's side, and the process that helps with some namespaces."""
+"""``create``: the monitor's side, and the process that helps with some namespaces."""
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lading.errors import Conflict, LadingError, StartFailed
+from lading.bundle import attendance, descriptors, init, rootfs
+from lading.bundle.channel import Channel
+from lading.bundle.config import Config
+from lading.bundle.init import Plan
+from lading.bundle.state import State
+from lading.errors import Conflict, LadingError
 from lading.hooks import Mount
 from lading.hooks.isolation import Container, Started, Stdio
-from lading.linux import capabilities, mounts, namespaces, procfs, syscalls
+from lading.linux import mounts, namespaces, syscalls
 from lading.linux.cgroups import UNIFIED, Cgroup
-from lading_isolation_native import descriptors, init, lifecycle_hooks, reaper, rootfs, seccomp
-from lading_isolation_native.channel import Channel
-from lading_isolation_native.config import Config, Process
-from lading_isolation_native.init import Plan
-from lading_isolation_native.state import WAITING, State
 
 #: Made by clone(2); the cgroup namespace follows once the init is in its cgroup.
 _AT_CLONE = ("pid", "mount", "uts", "ipc", "network")
@@ -31,17 +30,7 @@ def create(
     config = Config.read(container.bundle)
     cgroup = config.linux.get("cgroupsPath") or f"/lading/{container.id}"
     group = Cgroup.at(cgroup)
-    plan = Plan(
-        container,
-        config,
-        recipe,
-        stdio,
-        group,
-        seccomp.compiled(config.linux.get("seccomp"), filters),
-        held_capabilities(config),
-        capabilities.last(),
-        reaper.own_texts() if config.reaping_init else None,
-    )
+    plan = attendance.plan(container, config, recipe, stdio, group, filters)
     # Written first: after a crash it tells what is to be removed.
     State(cgroup).save(container)
     pid = 0
@@ -51,20 +40,14 @@ def create(
         descriptors.give(stdio, config.outside(config.process.uid))
         pid = _fork(plan, ours, theirs)
         theirs.close()
-        console = _accompany(plan, ours, pid)
-        State.of(pid, cgroup).save(container)
-        (container.state / WAITING).touch()
+        console = attendance.accompany(plan, ours, pid)
+        State.of(pid, cgroup).save(container, waiting=True)
     except BaseException:
         ours.close()
         theirs.close()
         _undo(container, pid, group)
         raise
     return Started(pid, pid, console), ours
-
-
-def held_capabilities(config: Config) -> int:
-    """What may be given: all in a user namespace of its own, else what the engine has itself."""
-    return (1 << capabilities.last() + 1) - 1 if config.remapped else capabilities.held()
 
 
 def _prepare_cgroup(container: Container, group: Cgroup, resources: Mapping[str, Any]) -> None:
@@ -83,7 +66,7 @@ def _undo(container: Container, pid: int, group: Cgroup) -> None:
             os.waitpid(pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
-    if (container.state / "native.json").exists():
+    if State.known(container):
         group.remove()
         State.forget(container)
 
@@ -180,66 +163,3 @@ def _new_time_namespace(offsets: Mapping[str, Any]) -> None:
     rows = [f"{clock} {o.get('secs', 0)} {o.get('nanosecs', 0)}" for clock, o in offsets.items()]
     if rows:
         Path("/proc/self/timens_offsets").write_text("\n".join(rows))
-
-
-def _accompany(plan: Plan, ours: Channel, pid: int) -> int:
-    """Do what the init asks for until it is ready; returns the console's master or -1."""
-    console = -1
-    try:
-        while True:
-            message, descriptor = ours.expect("ready")
-            console = max(console, descriptor)
-            wants = message.get("wants")
-            if wants == "limits":
-                limit(plan.config.process, pid)
-            elif wants == "hooks":
-                names = ("prestart", "createRuntime")
-                lifecycle_hooks.run(plan.config.hooks, names, plan.container, pid, "creating")
-            elif "ready" in message:
-                return console
-            if wants:
-                ours.send({})
-    except BaseException:
-        if console >= 0:
-            os.close(console)
-        raise
-
-
-def limit(process: Process, pid: int) -> None:
-    """Set resource limits and the OOM score of another process. Raises OSError, saying which."""
-    for row in process.limits:
-        try:
-            resource.prlimit(pid, row.number, (row.soft, row.hard))
-        except (PermissionError, ValueError) as error:
-            present = resource.prlimit(pid, row.number)[1]
-            raise StartFailed(
-                f"set {row.name} to {row.soft}:{row.hard}: the hard limit here is {present}, and "
-                "the engine may not raise it",
-                hint="it needs CAP_SYS_RESOURCE",
-            ) from error
-    if process.oom_score_adj is not None:
-        proc = procfs.open_procfs()
-        try:
-            procfs.write(proc, f"{pid}/oom_score_adj", str(process.oom_score_adj))
-        except PermissionError as error:
-            raise StartFailed(
-                f"set the OOM score adjustment to {process.oom_score_adj}: {error.strerror}",
-                hint="to lower it takes CAP_SYS_RESOURCE",
-            ) from error
-        finally:
-            os.close(proc)
-
-
-def start(container: Container, channel: Channel, hooks: Any, pid: int) -> None:
-    """Let the init go on; returns when it has executed the program. Raises StartFailed."""
-    try:
-        (container.state / WAITING).unlink(missing_ok=True)
-        channel.send({"start": True})
-        channel.receive()
-    except (BrokenPipeError, ConnectionResetError) as error:
-        raise Conflict(f'container "{container.id}" is not in state created') from error
-    except OSError as error:
-        raise StartFailed(str(error)) from error
-    finally:
-        channel.close()
-    lifecycle_hooks.run(hooks, ("poststart",), container, pid, "running")

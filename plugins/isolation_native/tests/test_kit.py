@@ -15,8 +15,9 @@ from lading.hooks import hookimpl
 from lading.linux import mounts, syscalls
 from lading.hooks.common import Mount
 from lading.testing.isolation import Factory, IsolationConformance
-from lading_isolation_native import Native, program, protection
-from lading_isolation_native.state import State
+from lading.bundle import program, protection
+from lading.bundle.state import State
+from lading_isolation_native import Native
 
 
 class Broken(Native):

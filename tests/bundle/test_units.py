@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from lading.bundle import seccomp
+from lading.bundle.config import Config, Limit, Process
 from lading.containers.seccomp import default
 from lading.errors import Invalid, Unsupported
 from lading.linux import syscalls
-from lading_isolation_native import seccomp
-from lading_isolation_native.config import Config, Limit, Process
 
 PROCESS = {"args": ["true"], "cwd": "/"}
 ALLOWED = ("read", "write", "exit_group", "getpid", "close", "munmap", "brk", "futex")

@@ -1,4 +1,4 @@
-"""What this backend remembers of a container, so that calls after a daemon restart find it."""
+"""What a backend remembers of a container, so that calls after a daemon restart find it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lading.errors import NotFound
 from lading.hooks.isolation import Container
 from lading.linux.cgroups import Cgroup
 
-NAME = "native.json"
+NAME = "init.json"
 #: Exists from ``create`` to ``start``.
-WAITING = "native.created"
+WAITING = "init.created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class State:
         """The state of a process that exists now."""
         return cls(cgroup, pid, start_time(pid))
 
-    def save(self, container: Container) -> None:
-        """Write it to the container's state directory."""
+    def save(self, container: Container, *, waiting: bool = False) -> None:
+        """Write it to the container's state directory; ``waiting`` for an init not yet started."""
         path = f"{container.state}/{NAME}"
         descriptor = os.open(
             f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
@@ -41,6 +41,13 @@ class State:
         os.write(descriptor, json.dumps(asdict(self)).encode())
         os.close(descriptor)
         os.rename(f"{path}.new", path)
+        if waiting:
+            (container.state / WAITING).touch()
+
+    @staticmethod
+    def known(container: Container) -> bool:
+        """Whether there is one to load."""
+        return (container.state / NAME).exists()
 
     @classmethod
     def load(cls, container: Container) -> State:

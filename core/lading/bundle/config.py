@@ -1,4 +1,4 @@
-"""The parts of an OCI ``config.json`` that this backend works with, checked once."""
+"""The parts of an OCI ``config.json`` that the backends that share it work with, checked once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 #: Set to "true" by the core when the container wants an init that reaps.
 INIT_ANNOTATION = "org.lading.init"
 
-#: Members of config.json that this backend cannot hold, as paths.
+#: Members of config.json that these modules cannot hold, as paths.
 _UNKNOWN = (
     ("process", "scheduler"), ("process", "ioPriority"), ("process", "execCPUAffinity"),
     ("linux", "intelRdt"), ("linux", "personality"), ("linux", "memoryPolicy"),
@@ -161,7 +161,7 @@ class Config:
 
     @property
     def reaping_init(self) -> bool:
-        """Whether process 1 is this backend's, and the user's program its child."""
+        """Whether process 1 is :mod:`lading.bundle.reaper`, and the user's program its child."""
         return self.annotations.get(INIT_ANNOTATION) == "true"
 
     def flags(self, kinds: Sequence[str]) -> int:

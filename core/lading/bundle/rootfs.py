@@ -13,9 +13,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from lading.bundle.config import Config
 from lading.hooks import Mount
 from lading.linux import cgroups, mounts, paths, syscalls
-from lading_isolation_native.config import Config
 
 #: Kernel interfaces that must be where their names say: an image that has a link there would make
 #: the protected paths below them mean something else (CVE-2019-19921, CVE-2023-27561).

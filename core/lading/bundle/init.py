@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from lading.errors import StartFailed
-from lading.hooks import Mount
-from lading.hooks.isolation import Container, Stdio
-from lading.linux import mounts, namespaces, procfs, syscalls
-from lading.linux.cgroups import Cgroup
-from lading_isolation_native import (
+from lading.bundle import (
     descriptors,
     devices,
     lifecycle_hooks,
@@ -23,9 +18,14 @@ from lading_isolation_native import (
     reaper,
     rootfs,
 )
-from lading_isolation_native.channel import Channel
-from lading_isolation_native.config import Config
-from lading_isolation_native.seccomp import Filter
+from lading.bundle.channel import Channel
+from lading.bundle.config import Config
+from lading.bundle.seccomp import Filter
+from lading.errors import StartFailed
+from lading.hooks import Mount
+from lading.hooks.isolation import Container, Stdio
+from lading.linux import mounts, namespaces, procfs, syscalls
+from lading.linux.cgroups import Cgroup
 
 #: Namespaces that the init joins by itself, when no other process does it before.
 JOINED = ("network", "ipc", "uts", "cgroup")
@@ -51,8 +51,19 @@ class Plan:
         return self.container.bundle / "rootfs"
 
 
-def run(plan: Plan, channel: Channel, trees: Mapping[int, int] | None = None) -> NoReturn:
-    """Be the init. ``trees`` is what a helping process gave it; None when there was none."""
+def run(
+    plan: Plan,
+    channel: Channel,
+    trees: Mapping[int, int] | None = None,
+    *,
+    inside: bool = False,
+) -> NoReturn:
+    """Be the init.
+
+    ``trees`` is what a helping process gave it; None when there was none, and the init is to enter
+    its cgroup and others' namespaces by itself. When it is ``inside``, it is in all of them.
+    In a user namespace the working directory is where the root is mounted.
+    """
     config = plan.config
     try:
         descriptors.leave_parent(plan.container.id)
@@ -61,7 +72,11 @@ def run(plan: Plan, channel: Channel, trees: Mapping[int, int] | None = None) ->
         labelled = config.process.apparmor or config.process.selinux
         # Opened while /proc is still the host's.
         proc = procfs.open_procfs() if labelled or config.linux.get("sysctl") else -1
-        _enter_namespaces(plan, helped=trees is not None)
+        if config.remapped:
+            syscalls.setgroups_setresids(0, 0, ())
+        if not inside:
+            _enter_namespaces(plan, helped=trees is not None)
+        _take_names(config)
         slave = _build(plan, channel, proc, trees or {})
         if slave >= 0:
             program.take_terminal(slave, config.process.uid)
@@ -84,8 +99,6 @@ def run(plan: Plan, channel: Channel, trees: Mapping[int, int] | None = None) ->
 
 def _enter_namespaces(plan: Plan, *, helped: bool) -> None:
     config = plan.config
-    if config.remapped:
-        syscalls.setgroups_setresids(0, 0, ())
     if not helped:
         if not plan.group.unified:
             plan.group.join()
@@ -93,6 +106,9 @@ def _enter_namespaces(plan: Plan, *, helped: bool) -> None:
             namespaces.join(path, kind)
     if config.namespaces.get("cgroup") == "":
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+
+
+def _take_names(config: Config) -> None:
     if config.hostname and "uts" in config.namespaces:
         syscalls.sethostname(config.hostname.encode())
     if config.domainname and "uts" in config.namespaces:

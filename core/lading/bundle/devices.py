@@ -9,9 +9,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from lading.bundle.config import Config
 from lading.hooks import Mount
 from lading.linux import mounts, paths
-from lading_isolation_native.config import Config
 
 #: What every container has (OCI runtime-spec, "Default Devices").
 _DEFAULT = {

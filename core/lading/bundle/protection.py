@@ -7,9 +7,9 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 
+from lading.bundle.config import Config
 from lading.hooks import Mount
 from lading.linux import mounts, paths, procfs, syscalls
-from lading_isolation_native.config import Config
 
 _EMPTY = Mount("tmpfs", "tmpfs", ("ro", "nosuid", "nodev", "noexec", "nr_inodes=1", "size=4k"))
 

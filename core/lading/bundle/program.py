@@ -13,10 +13,10 @@ import termios
 from collections.abc import Mapping
 from typing import NoReturn
 
+from lading.bundle.config import Process
+from lading.bundle.seccomp import Filter
 from lading.errors import StartFailed
 from lading.linux import capabilities, procfs, syscalls
-from lading_isolation_native.config import Process
-from lading_isolation_native.seccomp import Filter
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CLOSE_RANGE_CLOEXEC = 4
