@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lading.errors import Conflict, InUse, Invalid, NotFound
+from lading.errors import Conflict, InUse, Invalid, NotFound, Unsupported
 from lading.hooks.filesystem import Kind, Snapshot
 from lading.linux import syscalls
 
@@ -34,6 +34,27 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 META = "meta.json"
+
+
+def is_name(text: str) -> bool:
+    """Whether the contract allows a text as key or name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(text: str) -> None:
+    """Raise Invalid for what cannot be a key or name."""
+    if not is_name(text):
+        raise Invalid(f'bad snapshot name "{text}"')
+
+
+def refuse_labels(backend: str, labels: Mapping[str, str], *known: str) -> None:
+    """Raise Unsupported for a ``lading.`` label that is not among those a backend knows."""
+    for name in labels:
+        if name.startswith("lading.") and name not in known:
+            raise Unsupported(
+                f'the {backend} backend does not know the label "{name}"',
+                hint="use a backend that declares the capability",
+            )
 
 
 @dataclass(slots=True)
@@ -98,8 +119,7 @@ class SnapshotTable:
         Raises Conflict for a key in use, NotFound for a parent that is not there or not committed,
         Invalid for a bad key, and what ``build`` raises; nothing is left then.
         """
-        if not _NAME.fullmatch(key):
-            raise Invalid(f'bad snapshot key "{key}"')
+        check_name(key)
         with self._lock:
             self._open()
             if key in self._rows or key in self._busy:
@@ -163,8 +183,7 @@ class SnapshotTable:
 
         ``durable``: everything in it is on disk when this returns.
         """
-        if not _NAME.fullmatch(name):
-            raise Invalid(f'bad snapshot name "{name}"')
+        check_name(name)
         row = self.get(key)
         with self._lock:
             if row.snapshot.kind is not Kind.ACTIVE:
@@ -230,16 +249,21 @@ class SnapshotTable:
         with self._lock:
             self._open()
             rows = {key: row.snapshot for key, row in self._rows.items()}
-        done: set[str] = set()
-        for start in rows:
-            chain = []
-            at = start
-            while at in rows and at not in done:
-                chain.append(at)
-                at = rows[at].parent
-            for key in reversed(chain):
-                done.add(key)
-                yield rows[key]
+        return parents_first(rows)
+
+
+def parents_first(snapshots: Mapping[str, Snapshot]) -> Iterator[Snapshot]:
+    """Snapshots, by key, in the order of ``walk``."""
+    done: set[str] = set()
+    for start in snapshots:
+        chain = []
+        at = start
+        while at in snapshots and at not in done:
+            chain.append(at)
+            at = snapshots[at].parent
+        for key in reversed(chain):
+            done.add(key)
+            yield snapshots[key]
 
 
 class _Disposal:
@@ -339,3 +363,18 @@ def tree_usage(top: Path) -> tuple[int, int]:
             if entry.is_dir(follow_symlinks=False):
                 stack.append(entry.path)
     return size, len(seen)
+
+
+def take_root(parent: Path, top: Path) -> None:
+    """Give a layer's root directory the parent's mode and owner: what a stack of layers shows of
+    its root directory are the uppermost one's."""
+    status = parent.stat()
+    os.chown(top, status.st_uid, status.st_gid)
+    top.chmod(status.st_mode & 0o7777)
+
+
+def inherit_root(parent: Path, top: Path) -> None:
+    """The same, unless the layer has set its own."""
+    own = top.stat()
+    if (own.st_mode & 0o7777, own.st_uid, own.st_gid) == (0o755, 0, 0):
+        take_root(parent, top)

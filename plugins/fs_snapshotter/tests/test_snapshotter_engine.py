@@ -1,0 +1,120 @@
+"""Containers on containerd's snapshots, through the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lading.testing.daemon import Daemon, busybox_image, nothing_left
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def before(containerd: Any) -> set[Path]:
+    """What other tests have on containerd's disk."""
+    return on_disk(containerd)
+
+
+def on_disk(containerd: Any) -> set[Path]:
+    place = containerd.root / "root/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    return set(place.iterdir()) if place.exists() else set()
+
+
+@pytest.fixture(scope="module")
+def engine(containerd: Any, before: set[Path]) -> Iterator[Daemon]:
+    """Runs on ``vfs`` by default, has the snapshotters overlayfs and native beside it."""
+    flags = ("--config-file={root}/lading.toml", "--storage-driver=vfs")
+    with nothing_left():
+        daemon = Daemon()
+        daemon.flags = tuple(flag.format(root=daemon.root) for flag in flags)
+        (daemon.root / "lading.toml").write_text(
+            f"[filesystem.snapshotter]\naddress = '{containerd.address}'\n"
+            f"[filesystem.stargz]\naddress = '{containerd.address}'\nsnapshotter = 'native'\n"
+        )
+        with daemon:
+            daemon.client("lading", "import", "-", "busybox", input=busybox_image())
+            yield daemon
+
+
+def text(engine: Daemon, *arguments: str) -> str:
+    return engine.client("lading", *arguments).stdout.decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("backend", "snapshotter"), [("snapshotter", "overlayfs"), ("stargz", "native")]
+)
+def test_a_container_is_run_changed_committed_and_removed(
+    engine: Daemon, containerd: Any, backend: str, snapshotter: str
+) -> None:
+    script = "echo new > /etc/new; rm /bin/sh; echo done"
+    storage = f"--storage={backend}"
+    assert text(engine, "run", storage, "--name=c", "busybox", "sh", "-c", script) == "done"
+    assert text(engine, "inspect", "-f", "{{.GraphDriver.Name}}", "c") == backend
+    found = text(engine, "diff", "c").splitlines()
+    wanted = {"A /etc/new", "C /bin", "C /etc", "D /bin/sh"}
+    # containerd's native snapshotter does not keep the times of directories that it copies.
+    assert wanted <= set(found) if snapshotter == "native" else wanted == set(found)
+    text(engine, "commit", "c", "changed")
+    assert text(engine, "run", "--rm", storage, "changed", "cat", "/etc/new") == "new"
+    # An image that was committed on one backend runs on another.
+    assert text(engine, "run", "--rm", "changed", "cat", "/etc/new") == "new"
+    assert containerd.snapshots(snapshotter)
+    text(engine, "rm", "c")
+    text(engine, "rmi", "changed")
+    assert [
+        k for k in containerd.snapshots(snapshotter) if not k.startswith(("init:", "sha256:"))
+    ] == []
+
+
+def test_containers_outlive_restarts_of_containerd_and_of_the_engine(
+    engine: Daemon, containerd: Any
+) -> None:
+    text(engine, "run", "-d", "--storage=snapshotter", "--name=long", "busybox", "sleep", "1000")
+    text(engine, "exec", "long", "sh", "-c", "echo kept > /f")
+    containerd.restart()
+    assert text(engine, "exec", "long", "cat", "/f") == "kept"
+    engine.stop()
+    containerd.restart()
+    engine.start()
+    assert text(engine, "exec", "long", "cat", "/f") == "kept"
+    text(engine, "restart", "-t0", "long")
+    assert text(engine, "exec", "long", "cat", "/f") == "kept"
+    text(engine, "rm", "-f", "long")
+
+
+def test_without_containerd_the_rest_of_the_engine_works(engine: Daemon, containerd: Any) -> None:
+    engine.stop()
+    containerd.stop()
+    try:
+        engine.start()
+        assert text(engine, "run", "--rm", "busybox", "echo", "hi") == "hi"
+        refused = engine.client(
+            "lading", "run", "--storage=snapshotter", "busybox", "true", check=False
+        )
+        assert refused.returncode == 125
+        assert b"nobody listens on" in refused.stderr
+    finally:
+        engine.stop()
+        containerd.start()
+        engine.start()
+
+
+def test_removing_the_images_leaves_nothing_in_containerd(
+    engine: Daemon, containerd: Any, before: set[Path]
+) -> None:
+    text(engine, "run", "--rm", "--storage=snapshotter", "busybox", "true")
+    assert containerd.snapshots()
+    assert on_disk(containerd) - before
+    text(engine, "rmi", "busybox")
+    assert containerd.snapshots() == []
+    assert containerd.snapshots("native") == []
+    for _ in range(200):
+        if not on_disk(containerd) - before:
+            break
+        time.sleep(0.05)
+    assert on_disk(containerd) - before == set()
