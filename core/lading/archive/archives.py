@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lading.archive.unpack import DIGEST_ROW
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory, Whiteouts
 from lading.monitor import Spawner, Task
@@ -181,6 +183,18 @@ class Archives:
             "owner": list(owner) if owner else None,
         }
         self._run("copy_in", args, [stream])
+
+    def unpack_hashed(self, root: Root, stream: int) -> dict[int, bytes]:
+        """As :meth:`copy_in` into ``/``; the SHA-256 of each file's content by inode number.
+
+        Sparse files are left out.
+        """
+        args = {**root.to_wire(), "path": "/", "keep_kinds": False, "owner": None}
+        table = os.memfd_create("digests", os.MFD_CLOEXEC)
+        with open(table, "rb") as rows:
+            self._run("copy_in", args, [stream, table])
+            rows.seek(0)
+            return dict(DIGEST_ROW.iter_unpack(rows.read()))
 
     def touch_init(self, root: Root) -> None:
         """Make the mount points that an engine needs in a root: see ``lading.images``."""

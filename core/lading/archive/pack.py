@@ -45,10 +45,17 @@ class Writer:
             self._put(data)
             self._pad(len(data))
 
-    def add_path(self, path: bytes, name: bytes, status: os.stat_result | None = None) -> None:
+    def add_path(
+        self,
+        path: bytes,
+        name: bytes,
+        status: os.stat_result | None = None,
+        content: Digest | None = None,
+    ) -> None:
         """The file, directory, link or node at ``path`` (not followed) under ``name``.
 
         Further names of a file that was written already become hard links. Sockets are left out.
+        The content of a regular file that is written goes through ``content`` as well.
         """
         status = status or os.lstat(path)
         kind = stat.S_IFMT(status.st_mode)
@@ -69,11 +76,11 @@ class Writer:
                 self._put(headers.build(entry))
                 return
         if kind == stat.S_IFREG:
-            self._file(path, entry)
+            self._file(path, entry, content)
             return
         if not _describe(path, entry, kind, status):
             return
-        entry.xattrs = _xattrs(path)
+        entry.xattrs = attributes(path)
         self._put(headers.build(entry))
 
     def close(self) -> None:
@@ -81,7 +88,7 @@ class Writer:
         self._put(bytes(2 * BLOCK))
         self._flush()
 
-    def _file(self, path: bytes, entry: Entry) -> None:
+    def _file(self, path: bytes, entry: Entry, content: Digest | None) -> None:
         # Not blocking: it may have become a pipe since it was looked at.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -89,7 +96,7 @@ class Writer:
             if not stat.S_ISREG(status.st_mode):
                 return
             entry.size = status.st_size
-            entry.xattrs = _xattrs(descriptor)
+            entry.xattrs = attributes(descriptor)
             self._put(headers.build(entry))
             left = entry.size
             while left:
@@ -97,6 +104,8 @@ class Writer:
                 if not piece:
                     # It shrank while it was read: the header has promised the rest.
                     piece = bytes(min(left, CHUNK))
+                if content is not None:
+                    content.update(piece)
                 self._put(piece)
                 left -= len(piece)
             self._pad(entry.size)
@@ -135,7 +144,8 @@ def _describe(path: bytes, entry: Entry, kind: int, status: os.stat_result) -> b
     return kind != stat.S_IFSOCK
 
 
-def _xattrs(target: bytes | int) -> dict[str, bytes]:
+def attributes(target: bytes | int) -> dict[str, bytes]:
+    """The extended attributes that belong into layers, sorted; a link is not followed."""
     follow = isinstance(target, int)
     try:
         names = os.listxattr(target, follow_symlinks=follow)

@@ -21,7 +21,7 @@ from typing import Any
 
 from lading.archive import compression, differ, pack
 from lading.archive.reader import Reader
-from lading.archive.unpack import NeedsParent, Options, Unpacker
+from lading.archive.unpack import DIGEST_ROW, NeedsParent, Options, Unpacker
 from lading.errors import Denied, Invalid, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Whiteouts
@@ -168,7 +168,7 @@ def copy_out(args: Args, fds: Sequence[int]) -> Json:
 
 
 def copy_in(args: Args, fds: Sequence[int]) -> None:
-    """Unpack into a directory."""
+    """Unpack into a directory; with a second descriptor, write there what each file's digest is."""
     source, _ = _opened(fds[0])
     _enter(args)
     try:
@@ -184,8 +184,13 @@ def copy_in(args: Args, fds: Sequence[int]) -> None:
         plain=True,
         keep_directories=args["keep_kinds"],
         owner=(owner[0], owner[1]) if owner else None,
+        digests={} if len(fds) > 1 else None,
     )
     Unpacker(options).run(Reader(source))
+    if options.digests is not None:
+        with open(fds[1], "wb", closefd=False) as out:
+            for row in options.digests.items():
+                out.write(DIGEST_ROW.pack(*row))
 
 
 def touch_init(args: Args, fds: Sequence[int]) -> None:

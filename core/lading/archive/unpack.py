@@ -11,9 +11,11 @@ where the target shows the parent layers (``Whiteouts`` None), or in the form of
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -40,6 +42,9 @@ _ATTRIBUTE = {
     Whiteouts.OVERLAY_USER: "user.overlay.opaque",
 }
 
+#: An inode number and the SHA-256 of that file's content: a row of ``Options.digests`` on its way.
+DIGEST_ROW = struct.Struct("<Q32s")
+
 
 class NeedsParent(Exception):
     """A layer cannot be unpacked without seeing its parent; it names the entry's path."""
@@ -51,7 +56,8 @@ class Options:
 
     ``whiteouts`` is the form of the layer directory that the root is; None means that deletions are
     carried out; with ``plain`` names with ``.wh.`` mean nothing. ``alone`` says that the parent's
-    files are not visible, though the layer has one. ``owner`` overrides uid and gid.
+    files are not visible, though the layer has one. ``owner`` overrides uid and gid. ``digests``
+    is filled with the SHA-256 of each file's content by inode number; sparse ones are left out.
     """
 
     whiteouts: Whiteouts | None = None
@@ -59,6 +65,7 @@ class Options:
     alone: bool = False
     keep_directories: bool = False
     owner: tuple[int, int] | None = None
+    digests: dict[int, bytes] | None = None
 
 
 @dataclass
@@ -177,8 +184,7 @@ class Unpacker:
             if entry.sparse is not None:
                 _write_sparse(descriptor, entry, reader.data())
             else:
-                for piece in reader.data():
-                    _write(descriptor, piece)
+                self._content(descriptor, reader)
             self.size += entry.real_size
             uid, gid = self.options.owner or (entry.uid, entry.gid)
             if uid or gid:
@@ -191,6 +197,17 @@ class Unpacker:
             os.utime(descriptor, ns=_both_times(entry.mtime))
         finally:
             os.close(descriptor)
+
+    def _content(self, descriptor: int, reader: Reader) -> None:
+        if self.options.digests is None:
+            for piece in reader.data():
+                _write(descriptor, piece)
+            return
+        digest = hashlib.sha256()
+        for piece in reader.data():
+            digest.update(piece)
+            _write(descriptor, piece)
+        self.options.digests[os.fstat(descriptor).st_ino] = digest.digest()
 
     def _directory(self, path: bytes, entry: Entry) -> None:
         try:

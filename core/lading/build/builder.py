@@ -16,6 +16,7 @@ from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.planner import plan, undeclared
 from lading.build.running import Runner, WhenGone
+from lading.build.sources import Digests
 from lading.build.stages import Pull, Stages
 from lading.containers import Containers
 from lading.errors import Invalid, Unsupported
@@ -67,10 +68,10 @@ class Builder:
             with self._images.adding():
                 name = options.dockerfile or "Dockerfile"
                 if options.remote:
-                    context.fetch(options.remote, directory, self._archives, name)
+                    digests = context.fetch(options.remote, directory, self._archives, name)
                 else:
-                    context.spool(body, directory, self._archives)
-                image_id = self._run(directory, options, emit, pull, when_gone)
+                    digests = context.spool(body, directory, self._archives)
+                image_id = self._run(directory, digests, options, emit, pull, when_gone)
                 for named in names:
                     self._images.tag(image_id, named)
         finally:
@@ -86,6 +87,7 @@ class Builder:
     def _run(
         self,
         directory: Path,
+        digests: Digests,
         options: BuildOptions,
         emit: Emit,
         pull: Pull,
@@ -98,7 +100,9 @@ class Builder:
         caches = self._root / "mounts"
         runner = Runner(self._containers, options.host, directory, caches, when_gone)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
-        layers = Layers(self._images, self._archives, self._spawner, directory, options.epoch)
+        layers = Layers(
+            self._images, self._archives, self._spawner, directory, digests, options.epoch
+        )
         stages = Stages(
             self._images, making, layers, self.cache, runner, options, chosen, file.escape,
             lambda line: None if options.quiet else emit({"stream": line}), pull,

@@ -6,7 +6,7 @@ import hashlib
 import time
 
 from lading.errors import LadingError
-from lading.images import Image, Images
+from lading.images import Images
 from lading.store.db import Database, Schema
 
 SCHEMA = Schema(
@@ -28,15 +28,12 @@ class Cache:
         self._db, self._images = db, images
         db.migrate(SCHEMA)
 
-    def get(self, key: str) -> Image | None:
-        """The image, when it is still here."""
-        row = self._db.row("SELECT image FROM build_cache WHERE key = ?", key)
-        if row is None:
-            return None
-        try:
-            return self._images.get(str(row[0]))
-        except LadingError:
-            return None
+    def get(self, key: str) -> str:
+        """The image's id, "" when there is none, or it is gone."""
+        row = self._db.row(
+            "SELECT image FROM build_cache JOIN images ON images.id = image WHERE key = ?", key
+        )
+        return str(row[0]) if row else ""
 
     def put(self, key: str, image: str) -> None:
         """Remember an image."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lading.archive import Archives, Root
+from lading.build.sources import Digests
 from lading.errors import Invalid, Unavailable
 from lading.hooks.common import Mount
 from lading.linux import paths
@@ -34,8 +35,11 @@ def recipe(directory: Path) -> tuple[Mount, ...]:
     return (Mount("bind", str(directory), ("rbind",)),)
 
 
-def spool(stream: Readable, directory: Path, archives: Archives) -> None:
-    """Unpack an archive, compressed or not; nothing of it is held in memory. Raises Invalid."""
+def spool(stream: Readable, directory: Path, archives: Archives) -> Digests:
+    """Unpack an archive, compressed or not; nothing of it is held in memory. Raises Invalid.
+
+    The files' digests, which the cache asks for, come of the same pass.
+    """
     out, into = os.pipe()
     failure: list[Exception] = []
 
@@ -53,24 +57,25 @@ def spool(stream: Readable, directory: Path, archives: Archives) -> None:
     feeder = threading.Thread(target=feed, name="build-context", daemon=True)
     feeder.start()
     try:
-        archives.copy_in(Root(recipe(directory)), "/", out)
+        found = archives.unpack_hashed(Root(recipe(directory)), out)
     finally:
         os.close(out)
         feeder.join()
     if failure:
         raise failure[0]
+    return Digests(found)
 
 
-def fetch(remote: str, directory: Path, archives: Archives, name: str) -> None:
+def fetch(remote: str, directory: Path, archives: Archives, name: str) -> Digests:
     """A context from a URL: a repository, an archive, or a text that is the Dockerfile."""
     if remote.endswith(".git") or ".git#" in remote or remote.startswith(("git://", "git@")):
         _clone(remote, directory)
-        return
+        return Digests()
     with open_url(remote) as response:
         if "text/plain" in response.headers.get("Content-Type", ""):
             (directory / name).write_bytes(response.read())
-        else:
-            spool(response, directory, archives)
+            return Digests()
+        return spool(response, directory, archives)
 
 
 def open_url(url: str) -> urllib.request.addinfourl:  # type: ignore[name-defined]

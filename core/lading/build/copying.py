@@ -6,28 +6,24 @@ files go, and the source. Every path is resolved inside its own tree.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lading.archive import headers, pack, tasks
-from lading.errors import Invalid, NotFound
+from lading.build.sources import Content, Digests, Entry, Sources, content_of, resolve
+from lading.errors import Invalid
 from lading.linux import paths
 
 _TARGET, _SOURCE = b"/lower", b"/upper"
-_MOST_LINKS = 40
 
 
 def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """Write the layer to a descriptor; its digest, length, sizes.
-
-    With ``key`` times count as zero, so that the digest tells only what is copied.
-    """
+    """Write the layer to a descriptor; its digest, length, sizes, and that of what it is made of,
+    which comes of the same reading."""
     tasks._enter_both(args)
     digest = hashlib.sha256()
     writer = pack.Writer(fds[0], digest)
@@ -35,7 +31,7 @@ def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         paths.opened_root(_TARGET.decode()) as target,
         paths.opened_root(_SOURCE.decode()) as source,
     ):
-        work = _Copy(args, writer, target, source)
+        work = _Copy(args, writer, target, Sources(_SOURCE, source, args["exclude"]))
         work.run()
     writer.close()
     return {
@@ -43,134 +39,119 @@ def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         "length": writer.total,
         "size": work.size,
         "entries": work.entries,
+        "content": work.content.shown(),
     }
+
+
+def content(args: Mapping[str, Any], fds: Sequence[int]) -> str:
+    """Only the digest of what would be copied."""
+    tasks._enter({**args, "rootfs": args["upper"], "binds": [], "pid": 0})
+    with paths.opened_root("/") as root:
+        return content_of(
+            Sources(b"", root, args["exclude"]), args["sources"], args["files"], Digests(),
+            parents=args["parents"], owners=args["keep"],
+        )  # fmt: skip
 
 
 class _Copy:
     def __init__(
-        self, args: Mapping[str, Any], writer: pack.Writer, target: int, source: int
+        self, args: Mapping[str, Any], writer: pack.Writer, target: int, sources: Sources
     ) -> None:
         self._args, self._writer = args, writer
-        self._target, self._source = target, source
+        self._target, self._sources = target, sources
         self._made: set[bytes] = set()
         self._owner = _owner(args["owner"], target)
-        self._mtime: int | None = 0 if args["key"] else args["mtime"]
-        self._excluded = [_expression(p.strip("/")) for p in args["exclude"]]
+        self._mtime: int | None = args["mtime"]
+        self._digests: dict[int, bytes] = {}
+        self.content = Content(owners=args["keep"])
         self.size = self.entries = 0
 
     def run(self) -> None:
         """Copy everything that was asked for."""
         dest = os.fsencode(self._args["dest"])
-        place = _resolve(self._target, dest)
+        place = resolve(self._target, dest)
         files = self._args["files"]
-        found = [f for pattern in self._args["sources"] for f in self._matching(pattern)]
-        if not found and not files:
+        found = [[*self._sources.matching(pattern)] for pattern in self._args["sources"]]
+        count = sum(map(len, found)) + len(files)
+        if not count:
             self._directory(place)
             return
         into = dest.endswith(b"/") or self._args["parents"]
-        if len(found) + len(files) > 1 and not into:
+        if count > 1 and not into:
             raise Invalid(
                 "When using COPY with more than one source file, the destination must be a "
                 "directory and end with a /"
             )
         into = into or self._is_directory(place)
-        for path in found:
+        for path in [path for paths_of_one in found for path in paths_of_one]:
             self._one(path, place, into=into)
         for name, content in files:
+            self.content.document(name, content)
             where = posixpath.join(place, os.fsencode(name)) if into else place
-            self._inline(_resolve(self._target, where), content.encode())
-
-    def _matching(self, pattern: str) -> list[bytes]:
-        """Paths in the source, without links, that a source argument names."""
-        parts = [p for p in pattern.split("/") if p not in ("", ".")]
-        if ".." in parts and posixpath.normpath("/".join(parts)).startswith(".."):
-            raise Invalid(f"forbidden path outside the build context: {pattern} ()")
-        found = [b""]
-        for part in posixpath.normpath("/".join(parts)).split("/") if parts else []:
-            if any(c in part for c in "*?["):
-                expression = _expression(part)
-                found = [
-                    posixpath.join(above, name)
-                    for above in found
-                    for name in self._names(above)
-                    if expression.fullmatch(os.fsdecode(name))
-                ]
-            else:
-                found = [posixpath.join(above, os.fsencode(part)) for above in found]
-        found = [p for p in found if paths.exists(self._source, p or b".")]
-        if not found:
-            raise NotFound(
-                "file not found in build context or excluded by .dockerignore: "
-                f"stat {pattern}: file does not exist"
-            )
-        return found
-
-    def _names(self, above: bytes) -> list[bytes]:
-        real = _resolve(self._source, above)
-        place = _SOURCE + b"/" + real
-        return sorted(os.listdir(place)) if os.path.isdir(place) else []
+            self._inline(resolve(self._target, where), content.encode())
 
     def _one(self, path: bytes, place: bytes, *, into: bool) -> None:
-        real = _resolve(self._source, path)
-        top = _SOURCE + b"/" + real
-        status = os.lstat(top)
-        if self._args["parents"]:
-            above = path if stat.S_ISDIR(status.st_mode) else posixpath.dirname(path)
-            place = _resolve(self._target, posixpath.join(place, above))
-        if not stat.S_ISDIR(status.st_mode):
-            where = posixpath.join(place, posixpath.basename(path)) if into else place
-            if not self._skipped(posixpath.basename(path)):
-                self._entry(top, _resolve(self._target, where, last=False), status)
-            return
-        self._directory(place)
-        for relative, inner in pack.walk(top):
-            if self._skipped(relative):
-                continue
-            where = posixpath.join(place, relative)
-            if stat.S_ISDIR(inner.st_mode):
-                where = _resolve(self._target, where)
+        self.content.begin(path if self._args["parents"] else b"")
+        whole = False
+        for entry in self._sources.entries(path):
+            if not entry.relative:
+                whole = True
+                place = self._shown_place(place, path)
+                self._directory(place)
+                self.content.add(entry, b"")
+            elif whole:
+                where = posixpath.join(place, entry.relative)
+                if stat.S_ISDIR(entry.status.st_mode):
+                    where = resolve(self._target, where)
+                else:
+                    above = resolve(self._target, posixpath.dirname(where))
+                    where = posixpath.join(above, posixpath.basename(where))
+                self._entry(entry, where)
             else:
-                above = _resolve(self._target, posixpath.dirname(where))
-                where = posixpath.join(above, posixpath.basename(where))
-            self._entry(top + b"/" + relative, where, inner)
+                place = self._shown_place(place, posixpath.dirname(path))
+                where = posixpath.join(place, entry.relative) if into else place
+                self._entry(entry, resolve(self._target, where, last=False))
 
-    def _skipped(self, relative: bytes) -> bool:
-        parts = os.fsdecode(relative).split("/")
-        prefixes = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-        return any(e.fullmatch(p) for e in self._excluded for p in prefixes)
+    def _shown_place(self, place: bytes, above: bytes) -> bytes:
+        """Where things go that stand below ``above`` in the source."""
+        if not self._args["parents"]:
+            return place
+        return resolve(self._target, posixpath.join(place, above))
 
-    def _entry(self, path: bytes, where: bytes, status: os.stat_result) -> None:
+    def _entry(self, entry: Entry, where: bytes) -> None:
+        status = entry.status
         directory = stat.S_ISDIR(status.st_mode)
         if not directory and self._is_directory(where):
             raise Invalid(f"cannot copy to directory: {os.fsdecode(where)}")
         self._directory(posixpath.dirname(where))
+        fresh = not directory or where not in self._made
         if directory:
-            if where in self._made:
-                return
             self._made.add(where)
-        mode = status.st_mode
+        digest = b""
+        if fresh:
+            digest = self._write(entry, where)
+            self.entries += 1
+            self.size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        self.content.add(entry, digest)
+
+    def _write(self, entry: Entry, where: bytes) -> bytes:
+        """Write an entry as the instruction wants it; the digest of its content."""
+        status, mode = entry.status, entry.status.st_mode
         if self._args["chmod"] is not None and not stat.S_ISLNK(mode):
             mode = stat.S_IFMT(mode) | self._args["chmod"]
         uid, gid = (status.st_uid, status.st_gid) if self._args["keep"] else self._owner
         mtime = status.st_mtime_ns if self._mtime is None else self._mtime
         shown = os.stat_result(
-            (
-                mode,
-                status.st_ino,
-                status.st_dev,
-                status.st_nlink,
-                uid,
-                gid,
-                status.st_size,
-                0,
-                0,
-                0,
-            ),
+            (mode, *status[1:4], uid, gid, status.st_size, 0, 0, 0),
             {"st_mtime_ns": mtime, "st_rdev": status.st_rdev},
         )
-        self._writer.add_path(path, where, shown)
-        self.entries += 1
-        self.size += status.st_size if stat.S_ISREG(mode) else 0
+        if not stat.S_ISREG(mode):
+            self._writer.add_path(entry.real, where, shown)
+            return b""
+        digest = hashlib.sha256()
+        self._writer.add_path(entry.real, where, shown, digest)
+        # A further name of a file is only a link to the first.
+        return self._digests.setdefault(status.st_ino, digest.digest())
 
     def _inline(self, where: bytes, content: bytes) -> None:
         self._directory(posixpath.dirname(where))
@@ -207,51 +188,6 @@ class _Copy:
             return stat.S_ISDIR(paths.status(self._target, path or b".").st_mode)
         except OSError:
             return False
-
-
-def _resolve(root: int, path: bytes, *, last: bool = True) -> bytes:
-    """A path without links and dots, relative to the root; ``last``: its last part is followed."""
-    todo = [p for p in path.split(b"/") if p not in (b"", b".")]
-    done: list[bytes] = []
-    links = 0
-    while todo:
-        part = todo.pop(0)
-        if part == b"..":
-            done = done[:-1]
-            continue
-        here = b"/".join([*done, part])
-        try:
-            status = paths.status(root, here, follow=False)
-        except OSError:
-            status = None
-        if status is None or not stat.S_ISLNK(status.st_mode) or not (todo or last):
-            done.append(part)
-            continue
-        if (links := links + 1) > _MOST_LINKS:
-            raise Invalid(f"too many symbolic links: {os.fsdecode(path)}")
-        above, name = paths.open_parent(root, here)
-        try:
-            target = os.readlink(name, dir_fd=above)
-        finally:
-            os.close(above)
-        if target.startswith(b"/"):
-            done = []
-        todo = [p for p in target.split(b"/") if p not in (b"", b".")] + todo
-    return b"/".join(done)
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Go's filepath.Match, with ``**`` for any directories."""
-    parts = []
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
-        known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece)
-        if known is not None:
-            parts.append(known)
-        elif piece.startswith("[") and piece.endswith("]"):
-            parts.append(fnmatch.translate(piece.replace("[^", "[!"))[4:-3])
-        else:
-            parts.append(re.escape(re.sub(r"\\(.)", r"\1", piece)))
-    return re.compile("".join(parts), re.DOTALL)
 
 
 def _owner(text: str, target: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from lading.archive import Archives, Root, compression, headers
 from lading.build import context
+from lading.build.sources import Digests, Sources, content_of
 from lading.build.state import State
 from lading.errors import Invalid, LadingError
 from lading.hooks.common import Mount
@@ -97,35 +98,60 @@ def _mode(text: str) -> int | None:
 
 
 class Ready:
-    """Both trees in place: the key of what is copied, and its layer."""
+    """The sources of one instruction in place."""
 
-    def __init__(self, images: Images, spawner: Spawner, args: dict[str, Any]) -> None:
-        self._images, self._spawner, self._args = images, spawner, args
+    def __init__(
+        self, layers: Layers, work: Copying, source: Image | None, stack: ExitStack
+    ) -> None:
+        self._layers, self._work, self._source, self._stack = layers, work, source, stack
+        self._located: tuple[Copying, Sequence[Mount]] | None = None
 
-    def key(self) -> str:
-        """A digest of names, modes, owners and contents, not of times."""
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            return str(self._run({**self._args, "key": True}, null)["digest"])
-        finally:
-            os.close(null)
+    def origin(self) -> str:
+        """A name that stands for the whole source, where it has one: the same name, the same
+        content."""
+        return self._source.top_chain if self._source else ""
 
-    def write(self) -> NewLayer | None:
-        """The layer as a blob; None when there is nothing in it."""
-        with self._images.blobs.writer() as writer:
-            done = self._run({**self._args, "key": False}, writer.fileno())
+    def content(self) -> str:
+        """A digest of what is copied: names, kinds, modes and contents, not times."""
+        layers, work = self._layers, self._work
+        if self._source is None and not any("://" in name for name in work.sources):
+            return layers.content_of_context(work)
+        return str(layers.run("content", self._args(), ()))
+
+    def write(self, target: Image | None) -> tuple[NewLayer | None, str]:
+        """The layer as a blob, None when there is nothing in it, and :meth:`content`.
+
+        ``target``: what it is copied to.
+        """
+        layers = self._layers
+        lower = layers.view(target, self._stack) if target else layers.empty(self._stack)
+        args = {**self._args(), "lower": _wire(lower)}
+        with layers.images.blobs.writer() as writer:
+            done = layers.run("copy", args, [writer.fileno()])
             if not done["entries"]:
-                return None
+                return None, done["content"]
             writer.commit_written(done["digest"])
-        return NewLayer(done["digest"], done["digest"], oci.LAYER, done["size"], done["length"])
+        layer = NewLayer(done["digest"], done["digest"], oci.LAYER, done["size"], done["length"])
+        return layer, done["content"]
 
-    def _run(self, args: dict[str, Any], out: int) -> dict[str, Any]:
-        task = self._spawner.task("lading.build.copying:copy", args, [out])
-        try:
-            found: dict[str, Any] = task.wait()
-            return found
-        finally:
-            task.close()
+    def _args(self) -> dict[str, Any]:
+        if self._located is None:
+            self._located = self._layers.located(self._work, self._source, self._stack)
+        (work, place), epoch = self._located, self._layers.epoch
+        return {
+            "upper": _wire(place),
+            "layer": None,
+            "sources": list(work.sources),
+            "dest": work.dest,
+            "files": [list(row) for row in work.files],
+            "owner": work.owner,
+            "chmod": work.chmod,
+            "exclude": list(work.exclude),
+            "parents": work.parents,
+            "keep": work.keep,
+            "mtime": None if epoch is None else epoch * 10**9,
+            "now": time.time_ns(),
+        }
 
 
 class Layers:
@@ -137,49 +163,59 @@ class Layers:
         archives: Archives,
         spawner: Spawner,
         directory: Path,
+        digests: Digests,
         epoch: int | None,
     ) -> None:
-        self._images, self._archives, self._spawner = images, archives, spawner
-        self._directory, self._epoch = directory, epoch
+        self.images, self.epoch = images, epoch
+        self._archives, self._spawner = archives, spawner
+        self._directory, self._digests = directory, digests
 
     @contextmanager
-    def prepared(
-        self, target: Image | None, source: Image | None, work: Copying
-    ) -> Iterator[Ready]:
-        """Show the image ``target`` and the source, the context where ``source`` is None."""
+    def prepared(self, source: Image | None, work: Copying) -> Iterator[Ready]:
+        """The sources of an instruction, of the context where ``source`` is None."""
         with ExitStack() as stack:
-            upper = self._view(source, stack) if source else context.recipe(self._directory)
-            if work.name == "ADD":
-                work, upper = self._fetched(work, upper, stack)
-            second = None if self._epoch is None else self._epoch * 10**9
-            args = {
-                "lower": _wire(self._view(target, stack) if target else self._empty(stack)),
-                "upper": _wire(upper),
-                "layer": None,
-                "sources": list(work.sources),
-                "dest": work.dest,
-                "files": [list(row) for row in work.files],
-                "owner": work.owner,
-                "chmod": work.chmod,
-                "exclude": list(work.exclude),
-                "parents": work.parents,
-                "keep": work.keep,
-                "mtime": second,
-                "now": time.time_ns(),
-            }
-            yield Ready(self._images, self._spawner, args)
+            yield Ready(self, work, source, stack)
 
-    def _view(self, image: Image, stack: ExitStack) -> Sequence[Mount]:
-        backend = self._images.default_filesystem()
-        parent = self._images.unpacking.unpacked(image, backend)
+    def run(self, function: str, args: dict[str, Any], fds: Sequence[int]) -> Any:
+        """Run a task of this package."""
+        task = self._spawner.task(f"lading.build.copying:{function}", args, fds)
+        try:
+            return task.wait()
+        finally:
+            task.close()
+
+    def content_of_context(self, work: Copying) -> str:
+        """The digest of what is copied from the context."""
+        with paths.opened_root(self._directory) as root:
+            sources = Sources(os.fsencode(self._directory), root, work.exclude)
+            return content_of(
+                sources, work.sources, work.files, self._digests, parents=work.parents
+            )
+
+    def located(
+        self, work: Copying, source: Image | None, stack: ExitStack
+    ) -> tuple[Copying, Sequence[Mount]]:
+        """What is copied, and where that can be seen."""
+        if source is not None:
+            return work, self.view(source, stack)
+        return self._fetched(work, stack) if work.name == "ADD" else (work, self._context())
+
+    def _context(self) -> Sequence[Mount]:
+        return context.recipe(self._directory)
+
+    def view(self, image: Image, stack: ExitStack) -> Sequence[Mount]:
+        """An image's root, read-only."""
+        backend = self.images.default_filesystem()
+        parent = self.images.unpacking.unpacked(image, backend)
         if not parent:
-            return self._empty(stack)
+            return self.empty(stack)
         key = f"unpack-view-{uuid4().hex}"
         recipe = backend.hook.view(key=key, parent=parent, labels={})
         stack.callback(lambda: backend.hook.remove(key=key))
         return tuple(recipe)
 
-    def _empty(self, stack: ExitStack) -> Sequence[Mount]:
+    def empty(self, stack: ExitStack) -> Sequence[Mount]:
+        """A root without anything in it."""
         return context.recipe(self._temporary(stack))
 
     def _temporary(self, stack: ExitStack) -> Path:
@@ -187,13 +223,11 @@ class Layers:
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
 
-    def _fetched(
-        self, work: Copying, upper: Sequence[Mount], stack: ExitStack
-    ) -> tuple[Copying, Sequence[Mount]]:
+    def _fetched(self, work: Copying, stack: ExitStack) -> tuple[Copying, Sequence[Mount]]:
         """ADD's own: URLs are fetched, archives of the context unpacked."""
         special = [s for s in work.sources if "://" in s or self._is_archive(s)]
         if not special:
-            return work, upper
+            return work, self._context()
         if len(work.sources) + len(work.files) > 1:
             raise Invalid("ADD of an archive or a URL must be its only source")
         place = self._temporary(stack)

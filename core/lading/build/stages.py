@@ -73,7 +73,9 @@ class Stages:
             image = self._built[stage.parent].image
         elif stage.base != "scratch":
             image = self._base(stage.base, stage.platform or self._options.platform)
-        state = State.of(image, self._plan.globals, self._options.arguments, self._escape)
+        state = State.of(
+            image, self._images.get, self._plan.globals, self._options.arguments, self._escape
+        )
         self._tell(f" ---> {state.identity[7:19]}\n")
         self._triggers(state)
         for instruction in stage.instructions:
@@ -158,14 +160,33 @@ class Stages:
         source = None
         if name := instruction.flag("from"):
             source = self._source(name)
-        with self._layers.prepared(state.image, source, work) as ready:
-            content = ready.key()
-            digest = content.removeprefix("sha256:")
-            shown = f"{work.name} multi:{digest} in {work.shown}"
-            created_by = f"/bin/sh -c #(nop) {shown} "
-            key = key_of(state.identity, created_by, self._time)
+        with self._layers.prepared(source, work) as ready:
+            # The same image as the source needs no look into it.
+            origin = ready.origin()
+            quick = self._copy_key(state, work, origin) if origin else ""
+            if quick and self._cached and (found := self._cache.get(quick)):
+                self._take(state, found)
+                return
+            layer: NewLayer | None = None
+            written = origin != "" and not self._cached
+            if written:
+                layer, content = ready.write(state.image)
+            else:
+                content = ready.content()
+            key = self._copy_key(state, work, content)
             if not self._hit(state, key):
-                self._derive(state, key, ready.write(), created_by)
+                if not written:
+                    layer, content = ready.write(state.image)
+                owner = f"--chown={work.owner} " if work.owner else ""
+                shown = f"{work.name} {owner}{content} in {work.shown}"
+                self._derive(state, key, layer, f"/bin/sh -c #(nop) {shown} ")
+            if quick:
+                self._cache.put(quick, state.identity)
+
+    def _copy_key(self, state: State, work: Copying, content: str) -> str:
+        flags = repr((work.owner, work.chmod, work.parents, work.keep))
+        what = repr((work.sources, list(work.exclude))) if content.startswith("sha256:") else ""
+        return key_of(state.identity, work.name, work.dest, flags, what, content, self._time)
 
     def _source(self, name: str) -> Image:
         stage = self._plan.find(name)
@@ -182,8 +203,8 @@ class Stages:
         created_by = f"/bin/sh -c #(nop) WORKDIR {place}"
         key = key_of(state.identity, created_by, self._time)
         if not self._hit(state, key):
-            with self._layers.prepared(state.image, None, Copying("WORKDIR", (), place)) as ready:
-                self._derive(state, key, ready.write(), created_by)
+            with self._layers.prepared(None, Copying("WORKDIR", (), place)) as ready:
+                self._derive(state, key, ready.write(state.image)[0], created_by)
 
     # -- images
 
@@ -192,14 +213,17 @@ class Stages:
         return "" if self._epoch is None else str(self._epoch)
 
     def _hit(self, state: State, key: str) -> bool:
-        found = self._cache.get(key) if self._cached else None
-        if found is None:
+        found = self._cache.get(key) if self._cached else ""
+        if not found:
             # What follows stands on something new.
             self._cached = False
             return False
-        state.image = found
-        self._tell(" ---> Using cache\n")
+        self._take(state, found)
         return True
+
+    def _take(self, state: State, found: str) -> None:
+        state.identity = found
+        self._tell(" ---> Using cache\n")
 
     def _derive(self, state: State, key: str, layer: NewLayer | None, created_by: str) -> None:
         settings: dict[str, Any] = state.settings
@@ -208,5 +232,5 @@ class Stages:
             state.image, settings, layer, created_by=created_by, author=state.author,
             created="" if epoch is None else timestamp(epoch * 10**9),
         )  # fmt: skip
-        state.image = self._images.get(image_id)
+        state.identity = image_id
         self._cache.put(key, image_id)

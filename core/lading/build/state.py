@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from lading.model.substitution import split_words
 
 @dataclass
 class State:
-    """One stage while it is built; ``image`` None is scratch."""
+    """One stage while it is built; ``identity`` is the image's id, "" for scratch."""
 
-    image: Image | None
+    identity: str
+    load: Callable[[str], Image]
     change: Change
     globals: Mapping[str, str]
     given: Mapping[str, str | None]
@@ -30,6 +31,7 @@ class State:
     def of(
         cls,
         image: Image | None,
+        load: Callable[[str], Image],
         globals: Mapping[str, str],
         given: Mapping[str, str | None],
         escape: str,
@@ -38,12 +40,13 @@ class State:
         settings: dict[str, Any] = {}
         if image is not None:
             settings = dict(msgspec.json.decode(image.config_bytes).get("config") or {})
-        return cls(image, Change(settings, escape=escape), globals, given)
+        change = Change(settings, escape=escape)
+        return cls(image.id if image else "", load, change, globals, given)
 
     @property
-    def identity(self) -> str:
-        """The image's id, "" for scratch."""
-        return self.image.id if self.image else ""
+    def image(self) -> Image | None:
+        """The image, read when it is asked for: a cached step needs only its id."""
+        return self.load(self.identity) if self.identity else None
 
     @property
     def settings(self) -> dict[str, Any]:
