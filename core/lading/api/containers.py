@@ -275,6 +275,8 @@ class ImageNames:
     def of(self, container: Container) -> str:
         """The name the user gave, or the ID when that name means another image by now."""
         name = container.config.image
+        if container.rootfs:
+            return name
         if name not in self._known:
             try:
                 self._known[name] = self._images.get(name).id

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lading.bundle import lifecycle_hooks, reaper, seccomp
 from lading.bundle.channel import Channel
 from lading.bundle.config import Config, Process
 from lading.bundle.init import Plan
 from lading.bundle.state import WAITING
-from lading.errors import Conflict, StartFailed
+from lading.errors import Conflict, LadingError, StartFailed
 from lading.hooks.common import Mount
 from lading.hooks.isolation import Container, Stdio
 from lading.linux import capabilities, procfs
@@ -63,7 +63,7 @@ def accompany(plan: Plan, ours: Channel, pid: int) -> int:
                 limit(plan.config.process, pid)
             elif wants == "hooks":
                 names = ("prestart", "createRuntime")
-                lifecycle_hooks.run(plan.config.hooks, names, plan.container, pid, "creating")
+                lifecycle_hooks.run(plan.config, names, plan.container, pid, "creating")
             elif "ready" in message:
                 return console
             if wants:
@@ -99,7 +99,7 @@ def limit(process: Process, pid: int) -> None:
             os.close(proc)
 
 
-def start(container: Container, channel: Channel, hooks: Any, pid: int) -> None:
+def start(container: Container, channel: Channel, config: Config, pid: int) -> None:
     """Let the init go on; returns when it has executed the program. Raises StartFailed."""
     try:
         (container.state / WAITING).unlink(missing_ok=True)
@@ -111,4 +111,9 @@ def start(container: Container, channel: Channel, hooks: Any, pid: int) -> None:
         raise StartFailed(str(error)) from error
     finally:
         channel.close()
-    lifecycle_hooks.run(hooks, ("poststart",), container, pid, "running")
+    try:
+        lifecycle_hooks.run(config, ("poststart",), container, pid, "running")
+    except LadingError:
+        # The program runs already, and must not go on (runtime-spec 1.2, "Lifecycle", step 9).
+        os.kill(pid, signal.SIGKILL)
+        raise

@@ -88,7 +88,7 @@ def run(
         if message is None:
             os._exit(1)
         names = ("startContainer",)
-        lifecycle_hooks.run(config.hooks, names, plan.container, os.getpid(), "created")
+        lifecycle_hooks.run(config, names, plan.container, os.getpid(), "created")
         program.label(config.process, proc)
         _finish(plan)
     except StartFailed as error:
@@ -135,7 +135,7 @@ def _build(plan: Plan, channel: Channel, proc: int, trees: Mapping[int, int]) ->
         os.close(master)
     if config.hooks.get("prestart") or config.hooks.get("createRuntime"):
         channel.ask("hooks")
-    lifecycle_hooks.run(config.hooks, ("createContainer",), plan.container, os.getpid(), "creating")
+    lifecycle_hooks.run(config, ("createContainer",), plan.container, os.getpid(), "creating")
     rootfs.make_working_directory(root, config.process.cwd)
     protection.write_sysctls(config.linux.get("sysctl") or {}, proc)
     protection.protect(config, root)

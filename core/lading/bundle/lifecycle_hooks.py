@@ -8,15 +8,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from lading.bundle.config import Config
 from lading.errors import LadingError
 from lading.hooks.isolation import Container
 
-#: Points at which a failure is only told of: what they are about has happened already.
-_AFTERWARDS = ("poststart", "poststop")
+#: The point at which a failure is only told of: the container is gone already.
+_AFTERWARDS = ("poststop",)
 
 
 def run(
-    hooks: Mapping[str, Any], names: tuple[str, ...], container: Container, pid: int, status: str
+    config: Config, names: tuple[str, ...], container: Container, pid: int, status: str
 ) -> None:
     """Run the hooks of these points in order, the container's state on their standard input.
 
@@ -28,9 +29,10 @@ def run(
         "status": status,
         "pid": pid,
         "bundle": str(container.bundle),
+        "annotations": dict(config.annotations),
     }
     for name in names:
-        for hook in hooks.get(name) or ():
+        for hook in config.hooks.get(name) or ():
             try:
                 _run(name, hook, json.dumps(state).encode())
             except LadingError as error:

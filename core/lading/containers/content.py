@@ -8,12 +8,12 @@ import posixpath
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, cast
+from typing import Protocol
 
 import msgspec
 
 from lading.archive import Bind, Change, PathStat, Root
-from lading.containers import merge, tell
+from lading.containers import merge, roots, tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Size, Status
@@ -21,7 +21,7 @@ from lading.containers.table import Live, Table
 from lading.containers.users import Users
 from lading.errors import Conflict, Denied, NotFound
 from lading.hooks.common import Mount
-from lading.hooks.filesystem import LayerDirectories, LayerDirectory
+from lading.hooks.filesystem import LayerDirectory
 from lading.images import Image
 from lading.model.docker import ContainerConfig
 
@@ -48,7 +48,11 @@ class Content:
 
     def size(self, record: Container) -> Size:
         """Bytes of the container's own layer and of its whole root."""
+        if roots.in_place(record):
+            return Size(0, 0)
         usage = self._parts.filesystems.get(record.filesystem).hook.usage(key=record.id)
+        if not record.image:
+            return Size(usage.size, usage.size)
         try:
             image = self._parts.images.get(record.image).size
         except NotFound:
@@ -65,20 +69,13 @@ class Content:
         self, record: Container
     ) -> Iterator[tuple[Sequence[Mount], Sequence[Mount], LayerDirectory | None]]:
         """The image's root, the container's, and its layer where that is a directory."""
-        backend = self._parts.filesystems.get(record.filesystem)
-        layer = None
-        if "layer-directory" in backend.capabilities:
-            layers = cast(LayerDirectories, backend.hook)
-            layer = layers.layer_directory(key=record.id)
-        key = f"{record.id}-view-{next(_serial)}"
-        lower = backend.hook.view(key=key, parent=record.snapshot_parent, labels={})
-        try:
+        roots.check_comparable(record)
+        layer = roots.layer(self._parts, record)
+        with roots.below(self._parts, record) as lower:
             # A running overlay must not be mounted a second time, and need not be: its changes
             # all lie in its layer.
-            upper = () if layer is not None else backend.hook.mounts(key=record.id)
+            upper = () if layer is not None else roots.recipe(self._parts, record)
             yield lower, upper, layer
-        finally:
-            backend.hook.remove(key=key)
 
     @contextmanager
     def _root(self, record: Container, *, volumes: bool = True) -> Iterator[Root]:
@@ -99,8 +96,7 @@ class Content:
                     continue
                 if os.path.exists(source):
                     binds.append(Bind(source, mount.destination, not mount.rw))
-            recipe = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
-            yield Root(recipe, binds)
+            yield Root(roots.recipe(parts, record), binds)
 
     def stat(self, record: Container, path: str) -> PathStat:
         """Look at one path."""
@@ -205,6 +201,7 @@ class Content:
         parts, record = self._parts, live.record
         if record.state.status in (Status.REMOVING, Status.DEAD):
             raise Conflict(f"cannot commit container {record.id}: it is marked for removal")
+        roots.check_committable(record)
         config = merge.merged(options.config or ContainerConfig(), record.config)
         with self._frozen(record, wanted=options.pause), self._compared(record) as compared:
             lower, upper, layer = compared

@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 
-from lading.containers import checks, merge, modes, names, security, tell
+from lading.containers import asked, checks, merge, modes, names, roots, security, tell
 from lading.containers import mounts as mount_specs
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
 from lading.containers.table import Live, Table
 from lading.containers.volumes import check_bind_source, fill, find_image, find_volume
 from lading.errors import Conflict, Invalid, NotFound
-from lading.hooks.filesystem import Filesystem
 from lading.images import Image
 from lading.model.docker import (
     ContainerConfig,
@@ -33,6 +32,12 @@ log = logging.getLogger(__name__)
 
 #: Names the filesystem backend of one container, among its ``--storage-opt``.
 STORAGE_DRIVER_OPTION = "driver"
+
+#: What a client that must name an image names when the root is a plain directory.
+NO_IMAGE = "scratch"
+
+#: Label of the contract: the directory that a snapshot without parent lies on.
+BASE_LABEL = "lading.base"
 
 
 class Creator:
@@ -53,19 +58,21 @@ class Creator:
         """See :meth:`lading.containers.Containers.create`."""
         if name:
             name = names.check_name(name)
-        if not config.image:
-            raise Invalid("create container: no image specified")
+        wishes = asked.read(config.labels)
+        image = self._image(config, wishes)
+        host = _as_asked(host, wishes)
         checks.check(config, host)
-        image = self._parts.images.get(config.image)
-        warnings = _check_platform(image, platform)
-        merged = merge.merged(config, self._parts.image_config(image))
+        warnings = _check_platform(image, platform) if image else ()
+        defaults = self._parts.image_config(image) if image else ContainerConfig()
+        merged = merge.merged(config, defaults)
         checks.check_merged(merged)
         path, *args = merge.command(merged)
         record = Container(
             id=names.new_id(),
             name=name,
             created=now(),
-            image=image.id,
+            # A directory that runs with an image's defaults has nothing else of it.
+            image=image.id if image and not wishes.rootfs else "",
             config=merged,
             host_config=self._settled(host),
             path=path,
@@ -73,12 +80,44 @@ class Creator:
             filesystem=self._filesystem(host),
             isolation=self._isolation(host),
             networking=networking,
+            rootfs=wishes.rootfs,
+            rootfs_mode=wishes.rootfs_mode,
+            hooks=wishes.hooks,
         )
+        self._check_backends(record)
         self._parts.veto("create", tell.request(record))
         self._check_joins(record)
-        record = self._make(record, image)
+        record = self._make(record, None if wishes.rootfs else image)
         tell.event(self._parts.events, record, "create")
         return Created(record.id, warnings)
+
+    def _image(self, config: ContainerConfig, wishes: asked.Asked) -> Image | None:
+        """The image, which only a container on a plain directory can do without."""
+        if wishes.rootfs and config.image in ("", NO_IMAGE):
+            return None
+        if not config.image:
+            raise Invalid("create container: no image specified")
+        return self._parts.images.get(config.image)
+
+    def _check_backends(self, record: Container) -> None:
+        """Refuse what the chosen backends cannot hold. Raises Unavailable, Invalid."""
+        parts = self._parts
+        isolation = parts.isolations.get(record.isolation)
+        if record.hooks:
+            isolation.require("hooks")
+        if modes.network_namespace(record.host_config):
+            isolation.require("netns-path")
+        labels = storage_labels(record.host_config.storage_opt)
+        if record.rootfs:
+            asked.check_rootfs(record.rootfs, parts.data_root, parts.exec_root)
+        if record.rootfs_mode == asked.OVERLAID:
+            parts.filesystems.get(record.filesystem).require("base-directory")
+        elif record.rootfs and labels:
+            raise Invalid(
+                f"storage options need a layer of the container's own, and it runs in the "
+                f"directory {record.rootfs} itself",
+                hint=f"let it run on it: {record.rootfs}:{asked.OVERLAID}",
+            )
 
     def _filesystem(self, host: HostConfig) -> str:
         wanted = host.storage_opt.get(STORAGE_DRIVER_OPTION, "")
@@ -133,24 +172,35 @@ class Creator:
             self._table.find(name)
         self._parts.networks.check(host.network_mode, record.networking)
 
-    def _make(self, record: Container, image: Image) -> Container:
+    def _make(self, record: Container, image: Image | None) -> Container:
         """Reserve, prepare, write; undone in reverse when a step fails."""
-        parts = self._parts
-        backend = parts.filesystems.get(record.filesystem).hook
         with ExitStack() as undo:
             name = self._reserve(record.name, record.id, undo)
             record = msgspec.structs.replace(record, name=name)
-            parent = parts.images.snapshot_for(image, record.filesystem)
-            labels = storage_labels(record.host_config.storage_opt)
-            backend.prepare(key=record.id, parent=parent, labels=labels)
-            undo.callback(_quietly, lambda: backend.remove(key=record.id))
+            parent = self._prepare(record, image, undo)
             record = self._place(record, parent, undo)
             mounts = self._mounts(record, undo)
             record = msgspec.structs.replace(record, mounts=mounts)
-            self._fill_volumes(record, backend)
+            self._fill_volumes(record)
             self._table.add(record)
             undo.pop_all()
         return record
+
+    def _prepare(self, record: Container, image: Image | None, undo: ExitStack) -> str:
+        """Make the writable snapshot, if there is to be one, and return its parent."""
+        if roots.in_place(record):
+            return ""
+        parts = self._parts
+        backend = parts.filesystems.get(record.filesystem).hook
+        labels = storage_labels(record.host_config.storage_opt)
+        parent = ""
+        if image is None:
+            labels[BASE_LABEL] = record.rootfs
+        else:
+            parent = parts.images.snapshot_for(image, record.filesystem)
+        backend.prepare(key=record.id, parent=parent, labels=labels)
+        undo.callback(_quietly, lambda: backend.remove(key=record.id))
+        return parent
 
     def _reserve(self, name: str, container_id: str, undo: ExitStack) -> str:
         while not name:
@@ -205,10 +255,10 @@ class Creator:
             found.append(mount)
         return tuple(found)
 
-    def _fill_volumes(self, record: Container, backend: Filesystem) -> None:
+    def _fill_volumes(self, record: Container) -> None:
         wanted = [m for m in record.mounts if m.type == "volume" and m.copy]
         if wanted:
-            fill(self._parts, wanted, backend.mounts(key=record.id), record.id)
+            fill(self._parts, wanted, roots.recipe(self._parts, record), record.id)
 
     def replace_host_config(self, live: Live, host: HostConfig) -> None:
         """Take over what a client of 2014 says only at ``start``."""
@@ -224,6 +274,21 @@ class Creator:
         for mount in record.mounts:
             if mount.name and mount.name not in {m.name for m in mounts}:
                 self._parts.volumes.release(mount.name, record.id)
+
+
+def _as_asked(host: HostConfig, wishes: asked.Asked) -> HostConfig:
+    """The request with what its labels say. Raises Invalid for a contradiction."""
+    changes: dict[str, Any] = {}
+    if wishes.rootfs_mode == asked.READ_ONLY:
+        changes["readonly_rootfs"] = True
+    if wishes.network:
+        if host.network_mode not in ("", "default", "bridge", wishes.network):
+            raise Invalid(
+                f"conflicting options: the label {asked.NETWORK}={wishes.network} and the network "
+                f"mode {host.network_mode}"
+            )
+        changes["network_mode"] = wishes.network
+    return msgspec.structs.replace(host, **changes) if changes else host
 
 
 def storage_labels(options: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lading.errors import Conflict, Invalid
 from lading.model.docker import ContainerConfig, HostConfig
 
-CONTAINER = "container:"
+CONTAINER, NAMESPACE = "container:", "ns:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,34 @@ def network_container(host: HostConfig) -> str:
     return mode.removeprefix(CONTAINER) if mode.startswith(CONTAINER) else ""
 
 
+def network_namespace(host: HostConfig) -> str:
+    """The path of the network namespace that was made elsewhere, or ""."""
+    mode = host.network_mode
+    return mode.removeprefix(NAMESPACE) if mode.startswith(NAMESPACE) else ""
+
+
+def joins_network(host: HostConfig) -> bool:
+    """Whether the network namespace is not the container's own."""
+    return bool(network_container(host) or network_namespace(host))
+
+
+def _check_namespace(config: ContainerConfig, host: HostConfig) -> None:
+    path = network_namespace(host)
+    if not path.startswith("/"):
+        raise Invalid(f'invalid network mode: {host.network_mode}: it takes "ns:" and a path')
+    contradictions = {
+        "port publishing": bool(host.port_bindings or host.publish_all_ports),
+        "links": bool(host.links),
+        "mac-address": bool(config.mac_address),
+    }
+    for text, wrong in contradictions.items():
+        if wrong:
+            raise Invalid(
+                f"conflicting options: {text} and a network namespace made elsewhere "
+                f"({host.network_mode}): its interfaces are not the engine's"
+            )
+
+
 def check(config: ContainerConfig, host: HostConfig) -> None:
     """Raises Invalid for wrong modes, and for options that contradict them."""
     pid(host), ipc(host), uts(host), userns(host), cgroupns(host)
@@ -77,6 +105,8 @@ def check(config: ContainerConfig, host: HostConfig) -> None:
         raise Invalid("invalid network mode: container: needs a name or id")
     if uts(host).host and config.hostname:
         raise Invalid("conflicting options: hostname and the UTS mode")
+    if host.network_mode.startswith(NAMESPACE):
+        _check_namespace(config, host)
     if not (shared or host.network_mode == "host"):
         return
     what = "host" if host.network_mode == "host" else "container"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -100,7 +101,8 @@ class Container(Record, frozen=True):
     ``config`` is the request merged with the image's config. ``image`` is the image's ID,
     ``config.image`` what the user wrote. ``path`` and ``args`` are the command. ``filesystem`` and
     ``isolation`` name the backends it was made with. ``name`` has no leading slash.
-    ``touched``: its root may differ from the image's.
+    ``touched``: its root may differ from the image's. ``rootfs`` is the directory that is its root
+    in place of an image, ``rootfs_mode`` one of ``lading.containers.asked``; ``hooks`` are OCI's.
     """
 
     id: str
@@ -122,6 +124,9 @@ class Container(Record, frozen=True):
     manually_stopped: bool = False
     has_run: bool = False
     touched: bool = False
+    rootfs: str = ""
+    rootfs_mode: str = ""
+    hooks: dict[str, list[dict[str, Any]]] = {}
     log_path: str = ""
     hostname_path: str = ""
     hosts_path: str = ""

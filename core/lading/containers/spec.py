@@ -114,6 +114,8 @@ def build(inputs: Inputs) -> Json:
         spec["hostname"] = inputs.hostname
         if container.config.domainname:
             spec["domainname"] = container.config.domainname
+    if container.hooks:
+        spec["hooks"] = container.hooks
     if inputs.defaults.init if host.init is None else host.init:
         spec["annotations"][INIT_ANNOTATION] = "true"
     return spec
@@ -233,7 +235,7 @@ def sysctls(inputs: Inputs) -> dict[str, str]:
     host = inputs.host
     check_sysctls(host, inputs.defaults.ipc_mode)
     found = dict(host.sysctls)
-    own_network = inputs.network is not None and not modes.network_container(host)
+    own_network = inputs.network is not None and not modes.joins_network(host)
     if own_network and not inputs.remapped:
         # So that users other than root can ping, and listen on ports below 1024.
         found.setdefault("net.ipv4.ping_group_range", "0 2147483647")
@@ -300,7 +302,7 @@ def _default_mounts(inputs: Inputs, options: security.SecurityOptions) -> Iterat
     yield _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"])
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
     yield _mount("/dev/pts", "devpts", "devpts", pts)
-    if inputs.remapped and inputs.network is None:
+    if inputs.remapped and (inputs.network is None or modes.network_namespace(host)):
         # sysfs needs a network namespace that the user namespace owns.
         yield _mount("/sys", "bind", "/sys", ["rbind", "nosuid", "noexec", "nodev", "ro"])
     else:

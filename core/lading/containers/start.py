@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import health, modes, places, spec, tell, volumes
+from lading.containers import health, modes, places, roots, spec, tell, volumes
 from lading.containers.network import Connector, write_files
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Health, State, Status
@@ -67,7 +67,7 @@ class Starter:
         places.discard(run)
         (run / "state").mkdir(mode=0o700, parents=True)
         undo.callback(places.discard, run)
-        rootfs = parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
+        rootfs = roots.recipe(parts, record)
         sandbox = self._connector.allocate(record, undo)
         document = self._document(record, sandbox, undo)
         bundle = parts.bundle(record.id)
@@ -107,7 +107,8 @@ class Starter:
         """The root's recipe, with the owners as the container's user namespace has them."""
         if not self._parts.id_maps(record.host_config)[0]:
             return tuple(rootfs)
-        self._parts.filesystems.get(record.filesystem).require("idmap")
+        if not roots.in_place(record):
+            self._parts.filesystems.get(record.filesystem).require("idmap")
         return tuple(Mount(m.type, m.source, (*m.options, IDMAP), m.target) for m in rootfs)
 
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import cast
 
+from lading.containers import roots
 from lading.containers.parts import Parts
 from lading.containers.records import Container
 from lading.containers.spec import User
-from lading.hooks.filesystem import LayerDirectories
 from lading.linux import paths
 from lading.roots.databases import read_below
 from lading.roots.mounted import to_wire
@@ -39,7 +38,7 @@ class Users:
         return User(found.uid, found.gid, found.groups, found.home)
 
     def _databases(self, record: Container) -> list[str]:
-        if not self._untouched(record):
+        if record.rootfs or not self._untouched(record):
             return self._read(record)
         key = (record.filesystem, record.snapshot_parent)
         if (known := self._images.get(key)) is None:
@@ -48,11 +47,10 @@ class Users:
 
     def _untouched(self, record: Container) -> bool:
         """Whether the container's own layer has nothing that hides the image's databases."""
-        backend = self._parts.filesystems.get(record.filesystem)
-        if "layer-directory" not in backend.capabilities:
+        layer = roots.layer(self._parts, record)
+        if layer is None:
             return not record.touched
-        layers = cast(LayerDirectories, backend.hook)
-        own = layers.layer_directory(key=record.id).path / "etc"
+        own = layer.path / "etc"
         try:
             if not stat.S_ISDIR(os.lstat(own).st_mode):
                 return False
@@ -61,7 +59,6 @@ class Users:
         return not any(os.path.lexists(own / name) for name in ("passwd", "group"))
 
     def _read(self, record: Container) -> list[str]:
-        backend = self._parts.filesystems.get(record.filesystem).hook
-        args = {"rootfs": to_wire(backend.mounts(key=record.id))}
+        args = {"rootfs": to_wire(roots.recipe(self._parts, record))}
         texts: list[str] = self._parts.spawner.task(READ, args).wait()
         return texts

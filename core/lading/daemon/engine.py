@@ -266,12 +266,12 @@ class Engine:
         self.db.close()
 
     def graph(self, container: Container) -> Mapping[str, str]:
-        """Rows about the snapshot of a container, for ``inspect``."""
+        """Rows about the root of a container, for ``inspect``."""
+        rows = {"RootDir": container.rootfs} if container.rootfs else {}
         try:
             recipe = self.filesystems.get(container.filesystem).hook.mounts(key=container.id)
         except LadingError:
-            return {}
-        rows = {}
+            return rows
         for mount in recipe:
             for option in mount.options:
                 key, equals, value = option.partition("=")

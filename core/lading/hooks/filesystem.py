@@ -100,7 +100,9 @@ class Filesystem(Protocol):
     (:class:`Changes`), ``quota-size`` and ``quota-inodes`` (the labels ``lading.size`` and
     ``lading.inodes``, decimal, limit an active snapshot; a backend without the capability
     raises Unsupported for them), ``upper-path`` (label ``lading.path``: absolute directory for
-    the writable layer), ``idmap`` (its recipe may be mounted id-mapped).
+    the writable layer), ``base-directory`` (label ``lading.base``, with parent "" only: absolute
+    directory that the snapshot lies on and never writes to; it may be anybody's, so it is neither
+    committed nor viewed), ``idmap`` (its recipe may be mounted id-mapped).
     """
 
     spec_version: ClassVar[int]

@@ -126,7 +126,11 @@ class Isolation(Protocol):
     ``checkpoint`` (:class:`Checkpoint`); ``userns`` (linux.namespaces "user" and id mappings
     are honoured, also by mounts of ``rootfs`` with the option ``idmap``); ``netns-path`` (a
     "network" namespace may name a path); ``seccomp``, ``update``, ``pause``, ``devices``,
-    ``hooks`` (OCI hooks are run).
+    ``hooks`` (OCI hooks are run at their points, with the state on stdin, their ``env`` alone and
+    within their ``timeout``. One that fails at ``prestart``, ``createRuntime`` or
+    ``createContainer`` makes ``create`` fail. After one that fails at ``startContainer`` or
+    ``poststart`` the container does not go on: ``create`` or ``start`` raises, or the init ends
+    with an exit code that is not 0. One that fails at ``poststop`` is only warned of).
     """
 
     spec_version: ClassVar[int]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+from lading.errors import Invalid
 from lading.linux import mounts, syscalls
+
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 
 #: OCI runtime-spec names, the kernel's flags, and the names under /proc/<pid>/ns.
 KINDS = {
@@ -37,6 +41,23 @@ def join(path: str | Path, kind: str) -> None:
         raise OSError(error.errno, f"join {kind} namespace: {error.strerror}", str(path)) from error
     finally:
         os.close(descriptor)
+
+
+def check_kind(path: str | Path, kind: str) -> None:
+    """Make sure that a path is a namespace of that kind. Raises Invalid (ioctl_nsfs(2))."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Invalid(f'{kind} namespace "{path}": {reason}') from error
+    try:
+        found = fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    finally:
+        os.close(descriptor)
+    if found != KINDS[kind][0]:
+        raise Invalid(f'"{path}" is not a {kind} namespace')
 
 
 def pin(pid: int, kind: str, path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lading.errors import Conflict, Unsupported
+from lading.linux.namespaces import check_kind
 from lading.model.docker import EndpointSettings
 from lading.networks import membership
 from lading.networks.contents import Contents
@@ -111,6 +112,7 @@ class Sandboxes:
             return self._shared(live, joined or mode.removeprefix(membership.CONTAINER))
         if mode.startswith(membership.NAMESPACE):
             path = mode.removeprefix(membership.NAMESPACE)
+            check_kind(path, "network")
             return msgspec.structs.replace(live, kind="path", path=path)
         settings = self._parts.joined(container)
         networks = {key: self._parts.table.find(key) for key in settings}

@@ -12,7 +12,7 @@ from typing import cast
 from lading.archive import Archives, Root
 from lading.errors import Conflict
 from lading.hooks.filesystem import Changes, LayerDirectories, LayerDirectory
-from lading.testing._filesystem_case import Case, KitBase, put
+from lading.testing._filesystem_case import Case, KitBase, describe, put
 
 OLD = 1_000_000_000
 
@@ -109,6 +109,26 @@ class Layers(KitBase):
         case.expect(case.tree("above"), case.tree("c-copy"))
         with case.seen("c-copy") as top:
             case.expect(0o711, stat.S_IMODE(top.stat().st_mode))
+
+    def test_a_directory_below_a_snapshot_is_never_written(self, case: Case) -> None:
+        """lading.base: absolute directory that the snapshot lies on and never writes to."""
+        case.can("base-directory")
+        base = case.places.parent / "anybodys"
+        put(base / "kept", "theirs")
+        put(base / "gone")
+        base.chmod(0o711)
+        before = describe(base)
+        with case.active("above", **{"lading.base": str(base)}) as top:
+            case.expect("theirs", (top / "kept").read_text())
+            case.expect(0o711, stat.S_IMODE(top.stat().st_mode))
+            put(top / "kept", "ours")
+            (top / "gone").unlink()
+        case.expect(before, describe(base))
+        with case.mounted(case.reopened().mounts(key="above")) as top:
+            case.expect("ours", (top / "kept").read_text())
+            case.expect(False, (top / "gone").exists())
+        case.backend.remove(key="above")
+        case.expect(before, describe(base))
 
     def test_rebase_refuses_a_second_parent(self, case: Case) -> None:
         """rebase: Conflict (it has a parent already)."""

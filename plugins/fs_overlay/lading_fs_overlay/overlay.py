@@ -18,6 +18,7 @@ from lading_fs_overlay import quota
 #: Filesystems that cannot hold an upper directory (overlayfs.rst, "Upper and lower").
 _NO_UPPER = {0x794C7630: "overlay", 0x6969: "nfs", 0x61756673: "aufs", 0x65735546: "fuse"}
 _PATH_LABEL = "lading.path"
+_BASE_LABEL = "lading.base"
 _QUOTA_LABELS = ("lading.size", "lading.inodes")
 
 
@@ -26,7 +27,7 @@ class Overlay:
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"idmap", "layer-directory", "upper-path", "quota-size", "quota-inodes"}
+        {"idmap", "layer-directory", "upper-path", "base-directory", "quota-size", "quota-inodes"}
     )
 
     def __init__(self, context: Context) -> None:
@@ -73,6 +74,7 @@ class Overlay:
         """Make empty upper and work directories."""
         place = labels.get(_PATH_LABEL)
         size, inodes = (_number(labels, name) for name in _QUOTA_LABELS)
+        foreign = _foreign_base(labels, parent)
 
         def build(directory: Path, base: Path | None) -> None:
             if place:
@@ -82,8 +84,9 @@ class Overlay:
                     (directory / name).mkdir(mode=0o755)
             if size or inodes:
                 _limit(directory, size, inodes)
-            if base is not None:
-                _take_root(base / "fs", directory / "fs")
+            below = foreign or (base / "fs" if base else None)
+            if below is not None:
+                _take_root(below, directory / "fs")
 
         self.table.add(key, parent, Kind.ACTIVE, labels, build)
         return self._recipe(self.table.get(key))
@@ -153,6 +156,8 @@ class Overlay:
 
     def _recipe(self, row: Row) -> Sequence[Mount]:
         lowers = [str(below.directory / "fs") for below in self.table.ancestors(row.snapshot.key)]
+        if base := row.snapshot.labels.get(_BASE_LABEL):
+            lowers = [base]
         own = str(row.directory / "fs")
         writable = row.snapshot.kind is Kind.ACTIVE
         if not lowers:
@@ -169,6 +174,18 @@ class Overlay:
         # Layers are read by others too: nothing that only this very stack explains.
         options += ["userxattr"] if self.userxattr else ["redirect_dir=off", "metacopy=off"]
         return [Mount("overlay", "overlay", tuple(options))]
+
+
+def _foreign_base(labels: Mapping[str, str], parent: str) -> Path | None:
+    """The directory that a snapshot is to lie on. Raises Invalid."""
+    text = labels.get(_BASE_LABEL)
+    if text is None:
+        return None
+    if parent or not os.path.isabs(text) or set(text) & set(":,\\"):
+        raise Invalid(f'bad {_BASE_LABEL}="{text}"', hint="an absolute path, and no parent")
+    if not os.path.isdir(text):
+        raise NotFound(f'no directory "{text}"')
+    return Path(text)
 
 
 def _takes_user_attributes(directory: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stdio
 from lading.linux import capabilities, cgroups
 from lading_isolation_native import create, execute
+
+log = logging.getLogger(__name__)
 
 #: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
 _OLDEST_KERNEL = (5, 12)
@@ -74,8 +77,8 @@ class Native(CgroupControl):
         channel = self.waiting.pop(container.id, None)
         if channel is None:
             raise Conflict(f'container "{container.id}" is not in state created')
-        hooks = Config.read(container.bundle).hooks
-        attendance.start(container, channel, hooks, State.load(container).pid)
+        config = Config.read(container.bundle)
+        attendance.start(container, channel, config, State.load(container).pid)
 
     @hookimpl
     def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
@@ -97,10 +100,11 @@ class Native(CgroupControl):
         group.remove()
         if state.pid:
             try:
-                hooks = Config.read(container.bundle).hooks
+                config = Config.read(container.bundle)
             except (OSError, Invalid, Unsupported):
-                hooks = {}
-            lifecycle_hooks.run(hooks, ("poststop",), container, 0, "stopped")
+                log.warning("container %s: no config.json to read hooks from", container.id)
+            else:
+                lifecycle_hooks.run(config, ("poststop",), container, 0, "stopped")
         State.forget(container)
 
 

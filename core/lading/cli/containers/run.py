@@ -79,7 +79,7 @@ def create_container(call: Call) -> tuple[str, Body]:
             f"delete {cidfile}",
             code=CANNOT_RUN,
         )
-    if policy == "always":
+    if policy == "always" and not call.on("rootfs"):
         _pull(call, image)
     try:
         answer = _create(call, body)
@@ -87,6 +87,7 @@ def create_container(call: Call) -> tuple[str, Body]:
         if (
             error.status != 404
             or policy == "never"
+            or call.on("rootfs")
             or ("no such image" not in error.reason.lower())
         ):
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from typing import Any
 
 from lading.cli.creation import mounts, ports
@@ -14,6 +16,11 @@ from lading.cli.flags import Call
 from lading.cli.session import Session
 
 Body = dict[str, Any]
+
+#: Where Lading's daemon reads what Docker's API has no place for.
+ROOTFS = "lading.rootfs"
+#: What stands for the image of a container that has none.
+NO_IMAGE = "scratch"
 RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 
 
@@ -25,7 +32,36 @@ def creation_body(call: Call) -> Body:
     mode, endpoints = mode_and_endpoints(call)
     body["HostConfig"] = _host_config(call, mode)
     body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
+    if call.on("rootfs"):
+        body["Image"] = NO_IMAGE
+        body["Labels"][ROOTFS] = _rootfs(image)
+    body["Labels"] |= _hooks(call.texts("hook"))
     return body
+
+
+def _rootfs(text: str) -> str:
+    """The directory by its whole name, with the suffix that says how it is used."""
+    path, colon, mode = text.rpartition(":")
+    if colon and mode in ("rw", "ro", "O"):
+        return f"{os.path.abspath(path)}:{mode}"
+    return os.path.abspath(text)
+
+
+def _hooks(values: list[str]) -> dict[str, str]:
+    """``STAGE=COMMAND`` as labels; several of one stage become a list."""
+    found: dict[str, list[Any]] = {}
+    for value in values:
+        stage, equals, text = value.partition("=")
+        try:
+            hook = json.loads(text) if text.lstrip().startswith(("{", "[")) else shlex.split(text)
+        except ValueError as error:
+            raise Failure(f'invalid --hook "{value}": {error}', code=125) from error
+        if not equals or not hook:
+            raise Failure(f'invalid --hook "{value}": it takes STAGE=COMMAND', code=125)
+        if isinstance(hook, list) and isinstance(hook[0], str):
+            hook = {"path": hook[0], "args": hook}
+        found.setdefault(stage, []).extend(hook if isinstance(hook, list) else [hook])
+    return {f"lading.hooks.{stage}": json.dumps(hooks) for stage, hooks in found.items()}
 
 
 def attached(call: Call) -> tuple[bool, bool, bool]:

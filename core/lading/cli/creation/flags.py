@@ -130,6 +130,7 @@ DEVICES = (
 FILES = (
     texts("mount", "", "Mount, type=TYPE,source=PATH,target=PATH[,...]", kind="mount"),
     switch("read-only", "", "The root file system cannot be written"),
+    switch("rootfs", "", "The argument is a directory of the host, DIR[:ro|:O], not an image"),
     text("storage", "", "File system backend, NAME[,option=value]"),
     texts("storage-opt", "", "Option of the file system backend (key=value)", parse=key_value),
     texts("tmpfs", "", "Mount a tmpfs, PATH[:options]"),
@@ -176,6 +177,7 @@ SECURITY = (
     text("uts", "", "UTS namespace: host"),
 )
 ENGINE = (
+    texts("hook", "", "Program to run at a point of its life, STAGE=COMMAND or STAGE=JSON"),
     text("isolation", "", "Isolation backend"),
     text("log-driver", "", "Logging driver"),
     texts("log-opt", "", "Option of the logging driver (key=value)", parse=log_option),
