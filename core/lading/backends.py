@@ -25,6 +25,7 @@ import pluggy
 
 from lading.errors import LadingError, NotFound, Unavailable
 from lading.hooks.common import PROJECT, Context, Probe
+from lading.hooks.extension import hook_names, main_protocol
 
 if TYPE_CHECKING:
     # At run time the spawner does without them: what it holds, every monitor holds.
@@ -250,7 +251,7 @@ def _under_deadline(call: Callable[[], Result], seconds: float, what: str) -> Re
 
 def _validate(origin: Origin, backend: Any) -> pluggy.PluginManager:
     contract = importlib.import_module(f"lading.hooks.{origin.role}")
-    required = _protocol(contract, origin.role)
+    required = main_protocol(origin.role)
     for attribute in ("spec_version", "capabilities"):
         if not hasattr(backend, attribute):
             raise LadingError(f"the backend has no attribute {attribute}")
@@ -261,25 +262,18 @@ def _validate(origin: Origin, backend: Any) -> pluggy.PluginManager:
         )
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(required)
-    wanted = _hook_names(required)
+    wanted = hook_names(required)
     for capability, protocol in contract.OPTIONAL.items():
         manager.add_hookspecs(protocol)
         if capability in backend.capabilities:
-            wanted |= _hook_names(protocol)
+            wanted |= hook_names(protocol)
     manager.register(backend, name=origin.name)
     manager.check_pending()
+    if origin.role == "extension":
+        wanted = {name for name in wanted if name == "probe" or hasattr(backend, name)}
     for hook in sorted(wanted):
         _check_hook(manager, origin.name, hook)
     return manager
-
-
-def _protocol(contract: Any, role: str) -> type:
-    name = {"network": "NetworkBackend", "extension": "Extension"}.get(role, role.capitalize())
-    return cast(type, getattr(contract, name))
-
-
-def _hook_names(protocol: type) -> set[str]:
-    return {n for n in dir(protocol) if hasattr(getattr(protocol, n), f"{PROJECT}_spec")}
 
 
 def _check_hook(manager: pluggy.PluginManager, plugin: str, hook: str) -> None:

@@ -43,6 +43,8 @@ class Session:
             tls = self._tls(host, certificates)
             headers = {"User-Agent": "Docker-Client/lading (linux)"}
             headers |= {str(k): str(v) for k, v in self.settings.table("HttpHeaders").items()}
+            if trace := os.environ.get("TRACEPARENT"):
+                headers["traceparent"] = trace  # W3C Trace Context, as other programs take it
             if tls is not None and host.startswith("tcp://"):
                 host = "https" + host[3:]
             self._client = Client(host, tls=tls, headers=headers)

@@ -24,6 +24,7 @@ from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory
 from lading.images import Image
 from lading.model.docker import ContainerConfig
+from lading.operations import carried
 
 CHUNK = 1 << 16
 
@@ -133,7 +134,7 @@ class Content:
             finally:
                 os.close(sink)
 
-        thread = threading.Thread(target=run, name="archive", daemon=True)
+        thread = threading.Thread(target=carried(run), name="archive", daemon=True)
         thread.start()
         return _chunks(source, thread, errors)
 
@@ -168,7 +169,7 @@ class Content:
             finally:
                 os.close(source)
 
-        thread = threading.Thread(target=run, name="archive", daemon=True)
+        thread = threading.Thread(target=carried(run), name="archive", daemon=True)
         thread.start()
         try:
             _pump(stream, sink)

@@ -72,8 +72,9 @@ class Endings:
             log.debug('end of container "%s" left to the next daemon', live.id)
 
     def _run(self, live: Live, monitor: Monitor, exit: Exit) -> None:
+        about = {"container.id": live.id}
         try:
-            with live.lock:
+            with live.lock, self._parts.operations.of("end of a container", about):
                 if live.monitor is monitor:
                     self.ended(live, exit)
         except Exception:

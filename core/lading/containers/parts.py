@@ -23,6 +23,7 @@ from lading.images import Image, Images
 from lading.model.docker import ContainerConfig, HostConfig, convert
 from lading.monitor import Spawner
 from lading.networks import Networks
+from lading.operations import Operations
 from lading.store.db import Database
 from lading.store.events import Events
 from lading.store.intents import Intents
@@ -56,6 +57,7 @@ class Parts:
     uid_map: tuple[IdMapping, ...] = ()
     gid_map: tuple[IdMapping, ...] = ()
     veto: Veto = _no_veto
+    operations: Operations = field(default_factory=Operations)
     _configs: dict[str, ContainerConfig] = field(default_factory=dict)
 
     def bundle(self, container_id: str) -> Path:

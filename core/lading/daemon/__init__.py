@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from lading import config
-from lading.api import make_app, server_headers
+from lading.api import make_app, observed, server_headers
 from lading.config import Settings
 from lading.daemon import flags, host
 from lading.daemon.engine import Engine, opened
@@ -112,8 +112,9 @@ def _listen(settings: Settings, engine: Engine) -> Server:
         for listener in listeners:
             listener.close()
         raise
-    app = make_app(engine)
-    engine.register_routes(app)
+    api = make_app(engine)
+    engine.register_routes(api)
+    app = observed(api, engine.operations) if engine.operations else api
     return Server(app, listeners, headers=server_headers())
 
 

@@ -32,6 +32,7 @@ from lading.linux.cgroups import Cgroup
 from lading.load_policy import Policy
 from lading.monitor import IsolationSpec, Spawner
 from lading.networks import Networks
+from lading.operations import Operations
 from lading.store.blobs import Blobs
 from lading.store.db import Database
 from lading.store.events import Events, Subscription
@@ -136,6 +137,7 @@ class Engine:
         policy = policy_of(settings)
         self.extensions = self._load("extension", policy, only=settings.extensions or ("",))
         self._watchers = [b.hook for b in self.extensions.usable()]
+        self.operations = Operations(self._watchers)
         self.isolations: Backends[Isolation] = self._load(
             "isolation", policy, default=settings.default_runtime
         )
@@ -173,6 +175,7 @@ class Engine:
                 uid_map=uid_map,
                 gid_map=gid_map,
                 veto=self.veto,
+                operations=self.operations,
             )
         )
 
@@ -244,11 +247,12 @@ class Engine:
         # Kept for the daemon's life: made and removed with each lone container it would cost more
         # than the container's own groups.
         Cgroup.at(self.settings.cgroup_parent or "/lading").create()
-        self.containers.reconcile()
-        self.images.start()
-        self.networks.start()
-        self.intents.resume(self.containers.intents)
-        self.containers.restart_wanted()
+        with self.operations.of("start of the daemon", {}):
+            self.containers.reconcile()
+            self.images.start()
+            self.networks.start()
+            self.intents.resume(self.containers.intents)
+            self.containers.restart_wanted()
 
     def reload(self, settings: Settings) -> None:
         """Take over what of a new configuration can change while the daemon runs."""

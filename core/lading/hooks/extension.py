@@ -4,9 +4,10 @@ An extension is a plugin of group ``lading.extension``. It is loaded only when t
 it (``extensions = ["trace"]``), unlike backends, since it takes part in every operation. All
 hooks are optional: an extension implements those it wants.
 
-Three powers:
+Four powers:
 
 ``wrap``       sit around every call into every backend: time it, refuse it, delay it.
+``operation_*`` be told in whose course such calls are made.
 ``before_*``   be asked before something happens; raising :class:`~lading.errors.Denied` vetoes it.
 ``register_*`` add commands to ``lading`` and routes to the API.
 
@@ -20,12 +21,35 @@ the client: it must import nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
-from lading.hooks.common import Probe, hookspec
+from lading.hooks.common import PROJECT, Probe, hookimpl, hookspec
 
 SPEC_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that the daemon does, in whose course hooks of backends are called.
+
+    ``id`` are 32 hexadecimal digits, fit for a trace id of W3C Trace Context. ``name`` says what
+    it is: ``POST /containers/create`` for a request of the API, words for what the daemon does by
+    itself. ``began`` is in nanoseconds since 1970. ``parent`` is the header ``traceparent`` that
+    the client sent, or "". :func:`lading.operations.current` tells the id in whose course the
+    caller is called, also in the processes of monitors.
+    """
+
+    id: str
+    name: str
+    began: int
+    attributes: Mapping[str, str]
+    parent: str = ""
 
 
 class Commands(Protocol):
@@ -73,6 +97,16 @@ class Extension(Protocol):
         ...
 
     @hookspec
+    def operation_began(self, operation: Operation) -> None:
+        """See that an operation begins; called in its thread, before any hook of it."""
+        ...
+
+    @hookspec
+    def operation_ended(self, operation: Operation, error: str) -> None:
+        """See that it is over, its response sent; ``error`` is empty when it went well."""
+        ...
+
+    @hookspec
     def event(self, event: Mapping[str, Any]) -> None:
         """See each event, as the API's ``/events`` gives it."""
         ...
@@ -92,9 +126,53 @@ class Extension(Protocol):
         """Return an object with ``hookimpl(wrapper=True)`` methods for this backend, or None.
 
         ``role`` is ``isolation``, ``filesystem``, ``network`` or ``registry``. Isolation backends
-        are wrapped in the daemon and again in every monitor.
+        are wrapped in the daemon, and by another object of the extension in the spawner, from
+        which all monitors are forked; the others in the daemon only. :func:`around` makes an
+        object that wraps all hooks alike.
         """
         ...
+
+
+#: What sits around a call: given the hook's name and arguments, it yields once, is sent what the
+#: hook returned (or thrown what it raised), and returns what the caller gets. See pluggy, wrappers.
+Around = Callable[[str, Mapping[str, Any]], Generator[None, Any, Any]]
+
+
+def around(role: str, call: Around) -> object:
+    """Make an object for ``wrap`` that puts ``call`` around every hook of a role.
+
+    A hook that returns an iterator has been called when it returns, not when that is used up.
+    """
+    contract = importlib.import_module(f"lading.hooks.{role}")
+    wrapper = SimpleNamespace()
+    for protocol in (main_protocol(role), *contract.OPTIONAL.values()):
+        for name in hook_names(protocol):
+            setattr(wrapper, name, _around(name, getattr(protocol, name), call))
+    return wrapper
+
+
+def _around(name: str, spec: Callable[..., Any], call: Around) -> Callable[..., Any]:
+    parameters = list(inspect.signature(spec).parameters)[1:]  # without self
+
+    # pluggy looks through wraps for the arguments that are wanted, and passes them in that order.
+    @wraps(spec)
+    def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
+        return (yield from call(name, dict(zip(parameters, arguments, strict=True))))
+
+    return hookimpl(wrapper=True)(wrapper)
+
+
+def main_protocol(role: str) -> type:
+    """The Protocol of a role that every backend implements."""
+    contract = importlib.import_module(f"lading.hooks.{role}")
+    name = {"network": "NetworkBackend"}.get(role, role.capitalize())
+    found: type = getattr(contract, name)
+    return found
+
+
+def hook_names(protocol: type) -> set[str]:
+    """The names of a Protocol's hooks."""
+    return {n for n in dir(protocol) if hasattr(getattr(protocol, n), f"{PROJECT}_spec")}
 
 
 OPTIONAL: Mapping[str, type] = {}

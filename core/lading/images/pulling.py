@@ -21,6 +21,7 @@ from lading.images.images import Images
 from lading.images.records import Layer, NewLayer
 from lading.images.unpacking import Ahead
 from lading.model import legacy, oci
+from lading.operations import carried
 
 #: Seconds between looks whether the client is still there.
 PATIENCE = 0.5
@@ -116,7 +117,7 @@ class _Job:
     def run(self, parallel: int, gone: Callable[[], bool]) -> list[NewLayer]:
         """Fetch all layers, and unpack them as far as that can be done in advance."""
         with ThreadPoolExecutor(parallel, "pull") as pool:
-            futures = [pool.submit(self._fetch, n) for n in range(len(self._layers))]
+            futures = [pool.submit(carried(self._fetch), n) for n in range(len(self._layers))]
             with self._ending(futures):
                 return [self._settled(n, futures, gone) for n in range(len(futures))]
 

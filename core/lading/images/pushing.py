@@ -24,6 +24,7 @@ from lading.images.downloads import CADENCE, Emit, short
 from lading.images.images import Images
 from lading.images.records import Image, Layer
 from lading.model import oci
+from lading.operations import carried
 from lading.store.blobs import CHUNK, Blobs
 
 #: isal's fastest but one: what it saves in bytes no network on earth gives back in time.
@@ -91,7 +92,7 @@ class Pushing:
 
         with ThreadPoolExecutor(parallel, "push") as pool:
             futures = [
-                pool.submit(self._layer, backend, remote, outgoing, layer, heard)
+                pool.submit(carried(self._layer), backend, remote, outgoing, layer, heard)
                 for layer in outgoing.layers
             ]
             try:

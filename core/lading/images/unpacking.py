@@ -21,6 +21,7 @@ from lading.errors import Conflict, Invalid, LadingError, NotFound
 from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories
 from lading.images.catalog import Catalog
 from lading.images.records import Image, Layer
+from lading.operations import carried
 from lading.store.blobs import Blobs
 
 #: Layers of one image that are unpacked at a time; each keeps a processor busy.
@@ -79,7 +80,10 @@ class Unpacking:
         )
         with ThreadPoolExecutor(PARALLEL, "unpack") as pool:
             early = [
-                (layer, pool.submit(self.ahead, layer, bool(parents[layer.chain_id]), backend))
+                (
+                    layer,
+                    pool.submit(carried(self.ahead), layer, bool(parents[layer.chain_id]), backend),
+                )
                 for layer in missing
             ]
             try:

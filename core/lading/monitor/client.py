@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lading import operations
 from lading.errors import Conflict, NotFound, Unavailable, from_wire
 from lading.monitor import dispatch, wire
 from lading.monitor.exit import read_exit
@@ -262,7 +263,8 @@ class Monitor:
             self._calls[serial] = call
         try:
             with self._sending:
-                wire.send(self._connection, {**(members or {}), "op": op, "id": serial}, fds)
+                envelope = {"op": op, "id": serial, "operation": operations.current()}
+                wire.send(self._connection, {**(members or {}), **envelope}, fds)
             call.done.wait()
         except OSError as error:
             raise Conflict(f'container "{self.container}" is not running') from error

@@ -283,7 +283,7 @@ class _Monitor:
     def _op_start(self, message: wire.Message, fds: list[int]) -> wire.Message:
         if self._status != "created":
             raise Conflict(f'container "{self._birth["container"]}" is {self._status}')
-        self._starter.proceed()
+        self._starter.proceed(message.get("operation", ""))
         self._running(time.time())
         return self._state()
 
@@ -314,7 +314,15 @@ class _Monitor:
         with Ends(terminal=terminal, stdin=message["stdin"], discard=attach is None) as ends:
             size = message["console_size"]
             starter = Starter(
-                lambda sock: execute(self._isolation, self._container, oci, ends.stdio, size, sock)
+                lambda sock: execute(
+                    self._isolation,
+                    self._container,
+                    oci,
+                    ends.stdio,
+                    size,
+                    sock,
+                    message.get("operation", ""),
+                )
             )
             ends.close_remote()
             try:

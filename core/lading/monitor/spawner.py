@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lading import operations
 from lading.errors import Unavailable, from_wire
 from lading.monitor import interpreter, wire
 from lading.monitor.client import Monitor, state_of
@@ -77,7 +78,11 @@ class Spawner:
         names = dict(fds or {})
         connection = self._fork(b"monitor")
         try:
-            message = {"launch": launch.to_wire(), "fds": list(names)}
+            message = {
+                "launch": launch.to_wire(),
+                "fds": list(names),
+                "operation": operations.current(),
+            }
             wire.send(connection, message, list(names.values()))
             receiver = wire.Receiver(connection)
             answer, _ = receiver.receive()

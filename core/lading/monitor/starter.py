@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from lading import operations
 from lading.errors import StartFailed, Unavailable, from_wire, to_wire
 from lading.hooks.isolation import Container, Isolation, Started, Stdio
 from lading.linux import cgroup_oom
@@ -85,9 +86,9 @@ class Starter:
             raise from_wire(message["error"])
         return message, fds
 
-    def proceed(self) -> None:
+    def proceed(self, operation: str) -> None:
         """Let a child that has created go on to ``start``; raises its error."""
-        wire.send(self._socket, {})
+        wire.send(self._socket, {"operation": operation})
         self.answer()
 
     def close(self) -> None:
@@ -111,7 +112,8 @@ def launch(
         if loaded is None:
             raise Unavailable(f'isolation backend "{asked.isolation}" is not loaded in the spawner')
         (asked.run / EXIT_FILE).unlink(missing_ok=True)
-        birth, given = _launch(loaded.hook, asked, container, named)
+        with operations.within(request.get("operation", "")):
+            birth, given = _launch(loaded.hook, asked, container, named)
         wire.send_to_kin(sock, birth, given)
     except BaseException as error:
         remove_socket(str(asked.run))
@@ -126,13 +128,15 @@ def launch(
         connection.close()
         for fd in given:
             os.close(fd)
-        if _told_to_start(sock, birth["pid"]):
-            loaded.hook.start(container=container)
+        told = _told_to_start(sock, birth["pid"])
+        if told is not None:
+            with operations.within(told["operation"]):
+                loaded.hook.start(container=container)
             wire.send_to_kin(sock, {}, ())
 
 
-def _told_to_start(sock: socket.socket, pid: int) -> bool:
-    """Wait for the monitor's word; False when the init ends first, whose parent it then becomes."""
+def _told_to_start(sock: socket.socket, pid: int) -> wire.Message | None:
+    """Wait for the monitor's word; None when the init ends first, whose parent it then becomes."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -140,9 +144,9 @@ def _told_to_start(sock: socket.socket, pid: int) -> bool:
     ready = poll.poll()
     os.close(pidfd)
     if all(fd != sock.fileno() for fd, _ in ready):
-        return False
-    wire.Receiver(sock).receive()
-    return True
+        return None
+    message, _ = wire.Receiver(sock).receive()
+    return message
 
 
 def _launch(
@@ -217,11 +221,13 @@ def execute(
     stdio: Stdio,
     size: Size,
     sock: socket.socket,
+    operation: str,
 ) -> None:
     """Run one more process in a container."""
     # A monitor is protected from the OOM killer, its container is not.
     process.oom_score_adj(0)
-    started = isolation.exec(container=container, process=oci, stdio=stdio)
+    with operations.within(operation):
+        started = isolation.exec(container=container, process=oci, stdio=stdio)
     _set_size(started, size)
     fds = [started.console] if started.console >= 0 else []
     wire.send_to_kin(sock, {"pid": started.pid, "wait_pid": started.wait_pid}, fds)
