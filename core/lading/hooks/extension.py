@@ -152,11 +152,13 @@ def around(role: str, call: Around) -> object:
 
 
 def _around(name: str, spec: Callable[..., Any], call: Around) -> Callable[..., Any]:
+    """One wrapper with the parameters of its hook."""
     parameters = list(inspect.signature(spec).parameters)[1:]  # without self
 
     # pluggy looks through wraps for the arguments that are wanted, and passes them in that order.
     @wraps(spec)
     def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
+        """Call it with named arguments."""
         return (yield from call(name, dict(zip(parameters, arguments, strict=True))))
 
     return hookimpl(wrapper=True)(wrapper)
