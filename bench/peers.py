@@ -67,10 +67,12 @@ class Lading(Engine):
         self.daemon.close()
 
     def daemon_pids(self) -> list[int]:
-        """``ladingd`` and its spawner."""
+        """``ladingd``, its spawner, and what that keeps ready."""
         assert self.daemon.process is not None
         main = self.daemon.process.pid
-        return [main, *children(main)]
+        spawner = children(main)
+        ready = [p for s in spawner for p in (*children(s), *grandchildren(s))]
+        return [main, *spawner, *(p for p in ready if name(p) == "lading-ready")]
 
     def per_container_pids(self) -> list[int]:
         """The monitors, told by their name and by this benchmark's network namespace."""
@@ -159,6 +161,11 @@ def children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(p) for p in (task / "children").read_text().split()]
     return found
+
+
+def grandchildren(pid: int) -> list[int]:
+    """The children of a process's children."""
+    return [grandchild for child in children(pid) for grandchild in children(child)]
 
 
 def name(pid: int) -> str:

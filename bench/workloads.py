@@ -67,7 +67,7 @@ def memory_per_container(engine: Engine) -> float:
 
 
 def memory_of_daemon(engine: Engine) -> float:
-    return memory(engine.daemon_pids(), "Rss") / 1024
+    return memory(engine.daemon_pids(), "Pss") / 1024
 
 
 def thousand(engine: Engine) -> None:
@@ -276,7 +276,7 @@ ROWS = [
         prepare=ten_sleepers,
         clean=remove_ten,
     ),
-    Row("daemon", "RSS of the daemon's processes", memory_of_daemon, unit="MB", runs=3, warm_up=0),
+    Row("daemon", "PSS of the daemon's processes", memory_of_daemon, unit="MB", runs=3, warm_up=0),
     Row("client", "lading ps as a process", own_ps, "<= 60 ms", 60, absolute=True),
     Row(
         "load",

@@ -29,7 +29,7 @@ from lading.monitor.exit import write_exit
 from lading.monitor.launch import AttachSpec, Exit, rfc3339
 from lading.monitor.logfile import JsonFile, Log, NoLog
 from lading.monitor.loop import IN, Loop
-from lading.monitor.starter import Birth, Starter, as_birth, execute, first_state, launch
+from lading.monitor.starter import CONTROL, Birth, Starter, as_birth, execute, first_state, launch
 from lading.monitor.stdio import Ends, resize
 from lading.monitor.streams import Streams
 
@@ -42,21 +42,28 @@ _REMEMBERED: Final = 64
 _PROTECTED: Final = -999
 
 
-def run(connection: socket.socket, backends: Mapping[str, Loaded[Isolation]]) -> None:
-    """Be the monitor that the request on ``connection`` asks for, until its container is gone."""
-    process.set_name("lading-monitor")
+def run(request: socket.socket, backends: Mapping[str, Loaded[Isolation]]) -> None:
+    """Wait for a connection to the daemon on ``request``, and be the monitor it asks for.
+
+    Returns when the container is gone, or when the spawner ends before there was a request.
+    """
+    process.set_name("lading-ready")
     process.become_subreaper()
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
     os.close(null)
-    starter = Starter(lambda sock: launch(backends, connection, sock))
+    starter = Starter(lambda sock: launch(backends, request, sock))
+    request.close()
     try:
         message, fds = starter.answer()
     except Unavailable:
         return  # nothing came of it, and the daemon has been told
+    process.set_name(process.MONITOR)
     birth = as_birth(message)
     try:
-        monitor = _Monitor(birth, dict(zip(birth["fds"], fds, strict=True)), backends, starter)
+        named = dict(zip(birth["fds"], fds, strict=True))
+        connection = socket.socket(fileno=named.pop(CONTROL))
+        monitor = _Monitor(birth, named, backends, starter)
         monitor.serve(connection)
     except BaseException as error:
         import traceback  # only a monitor that fails needs it

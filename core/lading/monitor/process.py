@@ -7,6 +7,9 @@ import signal
 
 from lading.linux import syscalls
 
+#: The name of monitors, and of what they fork.
+MONITOR = "lading-monitor"
+
 
 def set_name(name: str) -> None:
     """Set what ``ps`` and ``top`` show, at most 15 bytes: else it is the number of a descriptor."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -32,6 +33,8 @@ from lading.monitor.streams import Streams
 Backends = Mapping[str, Loaded[Isolation]]
 
 
+#: After this long without a request a monitor is forked ahead; a start is over by then.
+_QUIET_SECONDS = 0.02
 #: What must end neither the spawner nor a monitor.
 _MEANINGLESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -120,40 +123,83 @@ def _assemble(spec: IsolationSpec, wrappers: Any, failed: dict[str, str]) -> Loa
 
 
 def _serve(control: socket.socket, backends: Backends) -> None:
-    parent = os.getpid()
+    forks = _Forks(control, backends)
     while True:
+        if not select.select([control], (), (), _QUIET_SECONDS)[0]:
+            forks.make_ready()
         kind, fds = wire.receive(control, 16)
         if not kind:
             return
         connection = socket.socket(fileno=fds[0])
         try:
-            pid = os.fork()
+            if kind == b"monitor":
+                forks.monitor(connection)
+            else:
+                forks.task(connection)
         except OSError as error:
             wire.send(connection, {"error": to_wire(error), "trace": ""})
-            pid = -1
-        if pid == 0:
-            _child(kind, control, connection, backends, parent)
         connection.close()
 
 
-def _child(
-    kind: bytes, control: socket.socket, connection: socket.socket, backends: Backends, parent: int
-) -> None:
-    """What a forked process does, until it ends: it never returns into the spawner's loop."""
-    status = 1
-    try:
-        control.close()
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if kind == b"monitor":
-            monitor.run(connection, backends)
-        else:
-            _run_task(connection, parent)
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
+class _Forks:
+    """Forks for requests, each of which comes as a connection to the daemon.
+
+    A monitor and its starter are forked in a quiet moment and wait for the next request: nobody
+    waits for the forks then. They end when the spawner does.
+    """
+
+    def __init__(self, control: socket.socket, backends: Backends) -> None:
+        self._control = control
+        self._backends = backends
+        self._parent = os.getpid()
+        self._ready: socket.socket | None = None
+
+    def make_ready(self) -> None:
+        """Fork the monitor that takes the next request, unless there is one."""
+        if self._ready is not None:
+            return
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._fork(lambda: monitor.run(theirs, self._backends), ours)
+        self._ready = ours
+
+    def monitor(self, connection: socket.socket) -> None:
+        """Have a monitor take a request. Raises OSError."""
+        while True:
+            fresh = self._ready is None
+            self.make_ready()
+            assert self._ready is not None
+            with self._ready as request:
+                self._ready = None
+                try:
+                    socket.send_fds(request, [b"."], [connection.fileno()])
+                    return
+                except BrokenPipeError:
+                    # Whoever waited was killed.
+                    if fresh:
+                        raise
+
+    def task(self, connection: socket.socket) -> None:
+        """Fork a task for a request. Raises OSError."""
+        self._fork(lambda: _run_task(connection, self._parent), self._ready)
+
+    def _fork(self, work: Callable[[], None], parents: socket.socket | None) -> None:
+        """Fork a process that closes a socket of its parent's, does ``work`` and ends."""
+        if os.fork() != 0:
+            return
+        status = 1
+        try:
+            self._control.close()
+            if parents is not None:
+                parents.close()
+            os.setsid()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            work()
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
 
 
 def _run_task(connection: socket.socket, parent: int) -> None:

@@ -33,13 +33,15 @@ if TYPE_CHECKING:
     from lading.backends import Loaded
 
 Size = Sequence[int] | None
+#: Among the descriptors of a birth, the daemon's connection.
+CONTROL = "control"
 
 
 class Birth(TypedDict):
     """What a monitor knows of its container; ``started_at`` is 0 when it only has been created.
 
-    ``fds`` names the descriptors that come along: ``listener``, ``log``, the monitor's ends of the
-    streams, and those of the launch.
+    ``fds`` names the descriptors that come along: the daemon's connection, ``listener``, ``log``,
+    the monitor's ends of the streams, and those of the launch.
     """
 
     container: str
@@ -97,15 +99,21 @@ class Starter:
 
 
 def launch(
-    backends: Mapping[str, Loaded[Isolation]], connection: socket.socket, sock: socket.socket
+    backends: Mapping[str, Loaded[Isolation]], source: socket.socket, sock: socket.socket
 ) -> None:
     """Bring the container to life that the daemon asks for, and answer it.
 
-    When that fails the daemon is told why, and the monitor nothing: it has nothing to do then.
+    Its connection comes on ``source``. When that fails the daemon is told why, and the monitor
+    nothing: it has nothing to do then.
     """
+    _, connections = wire.receive(source, 1)
+    if not connections:
+        return  # the spawner has ended
+    process.set_name(process.MONITOR)
+    connection = socket.socket(fileno=connections[0])
     request, fds = wire.Receiver(connection).receive()
     asked = Launch.from_wire(request["launch"])
-    named = dict(zip(request["fds"], fds, strict=True))
+    named = {**dict(zip(request["fds"], fds, strict=True)), CONTROL: connection.fileno()}
     container = Container(asked.container, asked.bundle, asked.run / "state")
     try:
         loaded = backends.get(asked.isolation)
@@ -125,7 +133,7 @@ def launch(
         pass  # the daemon is gone; its successor will ask the monitor
     if not asked.start:
         # Nothing must stay open because of this process, which waits, perhaps for long.
-        connection.close()
+        connection.detach()
         for fd in given:
             os.close(fd)
         told = _told_to_start(sock, birth["pid"])

@@ -1,0 +1,60 @@
+"""The monitor that is forked ahead of its request."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lading.monitor import Spawner
+
+Wait = Callable[[Callable[[], bool]], None]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def ready(spawner: int) -> list[int]:
+    """The monitor that waits and its starter; empty as long as they are not both there."""
+    pair = [p for m in children(spawner) for p in (m, *children(m))]
+    names = [Path(f"/proc/{pid}/comm").read_text() for pid in pair]
+    return pair if names == ["lading-ready\n"] * 2 else []
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids)
+
+
+def test_it_takes_the_next_request_and_another_one_its_place(
+    containers: Any, spawner: Spawner, wait_until: Wait
+) -> None:
+    wait_until(lambda: bool(ready(spawner.pid)))
+    first, _ = ready(spawner.pid)
+    monitor = containers.run("/bin/true")
+    assert monitor.monitor_pid == first
+    assert monitor.wait(30).code == 0
+    wait_until(lambda: first not in ready(spawner.pid) and bool(ready(spawner.pid)))
+
+
+def test_when_it_was_killed_a_fresh_one_serves(
+    containers: Any, spawner: Spawner, wait_until: Wait
+) -> None:
+    wait_until(lambda: bool(ready(spawner.pid)))
+    pair = ready(spawner.pid)
+    for pid in pair:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: gone(pair))
+    assert containers.run("/bin/true").wait(30).code == 0
+
+
+def test_it_ends_with_the_spawner(spawner_of_its_own: Spawner, wait_until: Wait) -> None:
+    wait_until(lambda: bool(ready(spawner_of_its_own.pid)))
+    pair = ready(spawner_of_its_own.pid)
+    spawner_of_its_own.close()
+    wait_until(lambda: gone(pair))
