@@ -28,7 +28,8 @@ class SharedChildren(Vfs):
 
     def mounts(self, key: str) -> Sequence[Mount]:
         row = self.table.get(key)
-        return self._recipe(self.table.get(row.snapshot.parent) if row.snapshot.parent else row)
+        row = self.table.get(row.snapshot.parent) if row.snapshot.parent else row
+        return [Mount("bind", str(row.directory / "fs"), ("rbind", "rw"))]
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         super().prepare(key, parent, labels)

@@ -269,10 +269,13 @@ def join_session_keyring(name: str) -> None:
     check(result, "join session keyring")
 
 
-def filesystem_type(descriptor: int) -> int:
-    """fstatfs(2): the magic number of the filesystem, which Python's ``fstatvfs`` leaves out."""
+def filesystem_type(place: int | str | os.PathLike[str]) -> int:
+    """statfs(2): the magic number of the filesystem, which Python's ``statvfs`` leaves out."""
     buffer = ctypes.create_string_buffer(256)
-    check(libc.fstatfs(descriptor, buffer), "fstatfs")
+    if isinstance(place, int):
+        check(libc.fstatfs(place, buffer), "fstatfs")
+    else:
+        check(libc.statfs(os.fsencode(place), buffer), f'statfs "{place}"')
     return ctypes.c_long.from_buffer(buffer).value
 
 

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lading.errors import NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
-from lading.hooks.filesystem import Kind, LayerDirectory, Snapshot, Usage, Whiteouts
+from lading.hooks.filesystem import Kind, LayerDirectory, Whiteouts
 from lading.linux import syscalls
-from lading.snapshots import Row, SnapshotTable, tree_usage
+from lading.snapshots import Row, TableBackend, inherit_root, refuse_labels, take_root
 
 #: Filesystems that cannot hold branches (aufs.5, "Branch Syntax"; btrfs has a backend of its own).
 _NO_BRANCH = {0x61756673: "aufs", 0x794C7630: "overlay", 0xF15F: "ecryptfs", 0x9123683E: "btrfs"}
-_UNKNOWN = ("lading.size", "lading.inodes", "lading.path")
 #: Bytes that mount(2) takes for options, with its own words and the final NUL taken off.
 _ROOM = os.sysconf("SC_PAGE_SIZE") - 200
 
 
-class Aufs:
+class Aufs(TableBackend):
     """Snapshots as AUFS branches."""
 
-    spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset({"layer-directory"})
 
     def __init__(self, context: Context) -> None:
-        self.data, self.run = context.data, context.run
-        self.table = SnapshotTable(context.data)
+        super().__init__(context)
+        self.run = context.run
 
     @hookimpl
     def probe(self) -> Probe:
@@ -39,7 +36,7 @@ class Aufs:
                 reason="this kernel has no AUFS",
                 remedy="install a kernel with the aufs module and load it with: modprobe aufs",
             )
-        kind = _filesystem_type(self.data)
+        kind = syscalls.filesystem_type(self.data)
         if kind in _NO_BRANCH:
             return Probe(
                 usable=False,
@@ -51,60 +48,17 @@ class Aufs:
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Make an empty branch."""
-        if asked := [name for name in _UNKNOWN if name in labels]:
-            raise Unsupported(
-                f'the aufs backend does not know the label "{asked[0]}"',
-                hint="use a backend that declares the capability",
-            )
+        refuse_labels(self.name, labels)
 
         def build(directory: Path, base: Path | None) -> None:
             top = directory / "fs"
             top.mkdir(mode=0o755)
             top.chmod(0o755)
             if base is not None:
-                _take_root(base / "fs", top)
+                take_root(base / "fs", top)
 
         self.table.add(key, parent, Kind.ACTIVE, labels, build)
-        return self._recipe(self.table.get(key))
-
-    @hookimpl
-    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        """A name for the parent's branches; a view of nothing has an empty directory."""
-        self.table.add(key, parent, Kind.VIEW, labels, lambda made, _: (made / "fs").mkdir(0o755))
-        return self._recipe(self.table.get(key))
-
-    @hookimpl
-    def commit(self, key: str, name: str) -> None:
-        """Sync, and change the kind."""
-        self.table.commit(key, name)
-
-    @hookimpl
-    def mounts(self, key: str) -> Sequence[Mount]:
-        """The recipe again."""
-        row = self.table.get(key)
-        if row.snapshot.kind is Kind.COMMITTED:
-            raise NotFound(f'snapshot "{key}" is committed: it is mounted through a view')
-        return self._recipe(row)
-
-    @hookimpl
-    def stat(self, key: str) -> Snapshot:
-        """One snapshot."""
-        return self.table.get(key).snapshot
-
-    @hookimpl
-    def remove(self, key: str) -> None:
-        """Remove the branch."""
-        self.table.remove(key)
-
-    @hookimpl
-    def usage(self, key: str) -> Usage:
-        """Measure the branch."""
-        return Usage(*tree_usage(self.table.get(key).directory / "fs"))
-
-    @hookimpl
-    def walk(self) -> Iterator[Snapshot]:
-        """All snapshots."""
-        return self.table.walk()
+        return self.recipe(self.table.get(key))
 
     @hookimpl
     def layer_directory(self, key: str) -> LayerDirectory:
@@ -116,9 +70,10 @@ class Aufs:
         """Only the table changes: branches do not know what they lie on."""
         row = self.table.get(key)
         self.table.reparent(key, parent)
-        _take_root(self.table.get(parent).directory / "fs", row.directory / "fs")
+        inherit_root(self.table.get(parent).directory / "fs", row.directory / "fs")
 
-    def _recipe(self, row: Row) -> Sequence[Mount]:
+    def recipe(self, row: Row) -> Sequence[Mount]:
+        """The branches, in as many mounts as the list needs."""
         own = str(row.directory / "fs")
         lowers = [str(below.directory / "fs") for below in self.table.ancestors(row.snapshot.key)]
         if row.snapshot.kind is Kind.VIEW and not lowers:
@@ -149,22 +104,6 @@ def _split(branches: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
             break
         count += 1
     return branches[:count], branches[count:]
-
-
-def _take_root(parent: Path, top: Path) -> None:
-    """Give a branch's root the parent's mode and owner, unless a layer has set its own."""
-    own, status = top.stat(), parent.stat()
-    if (own.st_mode & 0o7777, own.st_uid, own.st_gid) == (0o755, 0, 0):
-        os.chown(top, status.st_uid, status.st_gid)
-        top.chmod(status.st_mode & 0o7777)
-
-
-def _filesystem_type(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return syscalls.filesystem_type(descriptor) & 0xFFFFFFFF
-    finally:
-        os.close(descriptor)
 
 
 def _version() -> str:

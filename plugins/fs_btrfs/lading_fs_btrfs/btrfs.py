@@ -8,25 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lading.errors import Invalid, NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
-from lading.hooks.filesystem import Kind, Snapshot, Usage
-from lading.snapshots import Row, SnapshotTable
+from lading.hooks.filesystem import Kind, Usage
+from lading.snapshots import SIZE, Row, TableBackend, limit, refuse_labels
 from lading_fs_btrfs import subvolumes
 
-_SIZE = "lading.size"
-_UNKNOWN = ("lading.inodes", "lading.path")
 
-
-class Btrfs:
+class Btrfs(TableBackend):
     """Snapshots as subvolumes."""
 
-    spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset({"quota-size", "changes", "idmap"})
 
     def __init__(self, context: Context) -> None:
-        self.data = context.data
-        self.table = SnapshotTable(context.data, _destroy)
+        super().__init__(context, _destroy)
 
     @hookimpl
     def probe(self) -> Probe:
@@ -52,14 +46,8 @@ class Btrfs:
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Make a subvolume: an empty one, or a snapshot of the parent's."""
-        if asked := [name for name in _UNKNOWN if name in labels]:
-            raise Unsupported(
-                f'the btrfs backend does not know the label "{asked[0]}"',
-                hint="use a backend that declares the capability",
-            )
-        size = labels.get(_SIZE, "0")
-        if not size.isdecimal():
-            raise Invalid(f'bad size limit "{size}"', hint="a number of bytes is expected")
+        refuse_labels(self.name, labels, SIZE)
+        size = limit(labels, SIZE)
 
         def build(directory: Path, base: Path | None) -> None:
             if base is None:
@@ -67,17 +55,11 @@ class Btrfs:
                 (directory / "fs").chmod(0o755)
             else:
                 subvolumes.snapshot(base / "fs", directory / "fs")
-            if int(size):
-                subvolumes.limit(directory / "fs", int(size))
+            if size:
+                subvolumes.limit(directory / "fs", size)
 
         self.table.add(key, parent, Kind.ACTIVE, labels, build)
-        return self._recipe(self.table.get(key))
-
-    @hookimpl
-    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        """A name for the parent's own subvolume; a view of nothing has an empty directory."""
-        self.table.add(key, parent, Kind.VIEW, labels, lambda made, _: (made / "fs").mkdir(0o755))
-        return self._recipe(self.table.get(key))
+        return self.recipe(self.table.get(key))
 
     @hookimpl
     def commit(self, key: str, name: str) -> None:
@@ -86,24 +68,6 @@ class Btrfs:
         self.table.commit(key, name)
         # After the table: an active snapshot that a crash has left must be writable.
         subvolumes.set_read_only(row.directory / "fs", read_only=True)
-
-    @hookimpl
-    def mounts(self, key: str) -> Sequence[Mount]:
-        """The recipe again."""
-        row = self.table.get(key)
-        if row.snapshot.kind is Kind.COMMITTED:
-            raise NotFound(f'snapshot "{key}" is committed: it is mounted through a view')
-        return self._recipe(row)
-
-    @hookimpl
-    def stat(self, key: str) -> Snapshot:
-        """One snapshot."""
-        return self.table.get(key).snapshot
-
-    @hookimpl
-    def remove(self, key: str) -> None:
-        """Remove the subvolume."""
-        self.table.remove(key)
 
     @hookimpl
     def usage(self, key: str) -> Usage:
@@ -117,11 +81,6 @@ class Btrfs:
                 continue
             sizes[status.st_ino] = status.st_blocks * 512
         return Usage(sum(sizes.values()), len(sizes))
-
-    @hookimpl
-    def walk(self) -> Iterator[Snapshot]:
-        """All snapshots."""
-        return self.table.walk()
 
     @hookimpl
     def changed_paths(self, key: str) -> Iterator[bytes]:
@@ -138,12 +97,9 @@ class Btrfs:
             return
         yield from _compare(self._top(parent) if parent else b"", self._top(key), b"")
 
-    def _recipe(self, row: Row) -> Sequence[Mount]:
-        if row.snapshot.kind is Kind.VIEW and row.snapshot.parent:
-            base = self.table.get(row.snapshot.parent)
-            return [Mount("bind", str(base.directory / "fs"), ("rbind", "ro"))]
-        access = "ro" if row.snapshot.kind is Kind.VIEW else "rw"
-        return [Mount("bind", str(row.directory / "fs"), ("rbind", access))]
+    def recipe(self, row: Row) -> Sequence[Mount]:
+        """The subvolume, or the parent's read-only."""
+        return self.whole_tree(row)
 
 
 def _compare(lower: bytes, upper: bytes, prefix: bytes) -> Iterator[bytes]:

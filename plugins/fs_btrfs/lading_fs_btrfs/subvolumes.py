@@ -28,7 +28,7 @@ _QUOTA_RESCAN_WAIT = 0x942E
 
 _SUBVOL_RDONLY = 1 << 1
 _QUOTA_CTL_ENABLE = 1
-_QGROUP_LIMIT_MAX_RFER = 1
+_QGROUP_LIMIT_MAX_EXCL = 1 << 1
 
 _VOL_ARGS = struct.Struct("=q4088s")
 _VOL_ARGS_V2 = struct.Struct("=qQQ32x4040s")
@@ -56,8 +56,7 @@ def _ioctl(descriptor: int, request: int, argument: bytes, what: str, path: Path
 
 def on_btrfs(path: Path) -> bool:
     """Whether a directory lies on btrfs."""
-    with _opened(path) as descriptor:
-        return syscalls.filesystem_type(descriptor) == BTRFS_SUPER_MAGIC
+    return syscalls.filesystem_type(path) == BTRFS_SUPER_MAGIC
 
 
 def create(path: Path) -> None:
@@ -116,8 +115,11 @@ def _nested(top: Path) -> list[Path]:
 
 
 def limit(path: Path, size: int) -> None:
-    """Limit the bytes that a subvolume refers to, switching quotas on where they are off."""
-    arguments = _QGROUP_LIMIT_ARGS.pack(0, _QGROUP_LIMIT_MAX_RFER, size, 0, 0, 0)
+    """Limit the bytes that a subvolume has for itself, switching quotas on where they are off.
+
+    Not those that it refers to: most of these are its parent's.
+    """
+    arguments = _QGROUP_LIMIT_ARGS.pack(0, _QGROUP_LIMIT_MAX_EXCL, 0, size, 0, 0)
     with _opened(path) as descriptor:
         try:
             fcntl.ioctl(descriptor, _QGROUP_LIMIT, arguments)

@@ -29,10 +29,17 @@ def test_a_data_directory_elsewhere_is_refused_with_a_remedy(tmp_path: Path) -> 
     assert probe.remedy
 
 
-def test_size_limits_hold(backend: Btrfs) -> None:
-    recipe = backend.prepare(key="a", parent="", labels={"lading.size": str(8 << 20)})
+def test_size_limits_hold_for_what_is_written_on_top_of_a_larger_parent(backend: Btrfs) -> None:
+    base = Path(backend.prepare(key="making", parent="", labels={})[0].source)
+    _fill(base / "large", 24 << 20)
+    backend.commit(key="making", name="base")
+    recipe = backend.prepare(key="a", parent="base", labels={"lading.size": str(8 << 20)})
+    top = Path(recipe[0].source)
+    _fill(top / "fits", 4 << 20)
     with pytest.raises(OSError, match="quota"):
-        _fill(Path(recipe[0].source) / "f", 64 << 20)
+        _fill(top / "f", 64 << 20)
+    free = Path(backend.prepare(key="b", parent="base", labels={})[0].source)
+    _fill(free / "f", 16 << 20)
 
 
 def _fill(path: Path, size: int) -> None:

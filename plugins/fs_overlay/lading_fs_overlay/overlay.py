@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from lading.errors import Invalid, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
-from lading.hooks.filesystem import Kind, LayerDirectory, Snapshot, Usage, Whiteouts
+from lading.hooks.filesystem import Kind, LayerDirectory, Whiteouts
 from lading.linux import syscalls
-from lading.snapshots import Row, SnapshotTable, tree_usage
+from lading.snapshots import (
+    BASE,
+    INODES,
+    PATH,
+    SIZE,
+    Row,
+    TableBackend,
+    inherit_root,
+    limit,
+    refuse_labels,
+    take_root,
+)
 from lading_fs_overlay import quota
 
 #: Filesystems that cannot hold an upper directory (overlayfs.rst, "Upper and lower").
 _NO_UPPER = {0x794C7630: "overlay", 0x6969: "nfs", 0x61756673: "aufs", 0x65735546: "fuse"}
-_PATH_LABEL = "lading.path"
-_BASE_LABEL = "lading.base"
-_QUOTA_LABELS = ("lading.size", "lading.inodes")
 
 
-class Overlay:
+class Overlay(TableBackend):
     """Snapshots as overlayfs layers."""
 
-    spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"idmap", "layer-directory", "upper-path", "base-directory", "quota-size", "quota-inodes"}
     )
 
     def __init__(self, context: Context) -> None:
-        self.data = context.data
+        super().__init__(context)
         self.volatile = bool(context.options.get("volatile"))
         self.userxattr = bool(context.options.get("userxattr"))
-        self.table = SnapshotTable(context.data)
 
     @hookimpl
     def probe(self) -> Probe:
@@ -46,7 +52,7 @@ class Overlay:
                 reason="this kernel has no overlayfs",
                 remedy="load the module with: modprobe overlay",
             )
-        kind = _filesystem_type(self.data)
+        kind = syscalls.filesystem_type(self.data)
         if kind in _NO_UPPER:
             return Probe(
                 usable=False,
@@ -72,8 +78,9 @@ class Overlay:
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Make empty upper and work directories."""
-        place = labels.get(_PATH_LABEL)
-        size, inodes = (_number(labels, name) for name in _QUOTA_LABELS)
+        refuse_labels(self.name, labels, SIZE, INODES, PATH, BASE)
+        place = labels.get(PATH)
+        size, inodes = limit(labels, SIZE), limit(labels, INODES)
         foreign = _foreign_base(labels, parent)
 
         def build(directory: Path, base: Path | None) -> None:
@@ -86,18 +93,10 @@ class Overlay:
                 _limit(directory, size, inodes)
             below = foreign or (base / "fs" if base else None)
             if below is not None:
-                _take_root(below, directory / "fs")
+                take_root(below, directory / "fs")
 
         self.table.add(key, parent, Kind.ACTIVE, labels, build)
-        return self._recipe(self.table.get(key))
-
-    @hookimpl
-    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        """A name for the parent's own layers; a view of nothing has an empty directory."""
-        self.table.add(
-            key, parent, Kind.VIEW, labels, lambda made, base: (made / "fs").mkdir(mode=0o755)
-        )
-        return self._recipe(self.table.get(key))
+        return self.recipe(self.table.get(key))
 
     @hookimpl
     def commit(self, key: str, name: str) -> None:
@@ -109,37 +108,20 @@ class Overlay:
     @hookimpl
     def mounts(self, key: str) -> Sequence[Mount]:
         """The recipe again."""
-        row = self.table.get(key)
-        if row.snapshot.kind is Kind.COMMITTED:
-            raise NotFound(f'snapshot "{key}" is committed: it is mounted through a view')
         if self.volatile:
             # The kernel's mark of an unsynced mount: it would refuse the next one.
-            shutil.rmtree(row.directory / "work/work/incompat", ignore_errors=True)
-        return self._recipe(row)
-
-    @hookimpl
-    def stat(self, key: str) -> Snapshot:
-        """One snapshot."""
-        return self.table.get(key).snapshot
+            marked = self.table.get(key).directory / "work/work/incompat"
+            shutil.rmtree(marked, ignore_errors=True)
+        return super().mounts(key)
 
     @hookimpl
     def remove(self, key: str) -> None:
         """Remove the directories, also one that was placed elsewhere."""
         row = self.table.get(key)
-        place = row.snapshot.labels.get(_PATH_LABEL)
+        place = row.snapshot.labels.get(PATH)
         self.table.remove(key)
         if place:
             shutil.rmtree(Path(place) / f"lading-{key}", ignore_errors=True)
-
-    @hookimpl
-    def usage(self, key: str) -> Usage:
-        """Measure the layer's own directory."""
-        return Usage(*tree_usage(self.table.get(key).directory / "fs"))
-
-    @hookimpl
-    def walk(self) -> Iterator[Snapshot]:
-        """All snapshots."""
-        return self.table.walk()
 
     @hookimpl
     def layer_directory(self, key: str) -> LayerDirectory:
@@ -152,11 +134,12 @@ class Overlay:
         """Only the table changes: layers do not know what they lie on."""
         row = self.table.get(key)
         self.table.reparent(key, parent)
-        _take_root(self.table.get(parent).directory / "fs", row.directory / "fs")
+        inherit_root(self.table.get(parent).directory / "fs", row.directory / "fs")
 
-    def _recipe(self, row: Row) -> Sequence[Mount]:
+    def recipe(self, row: Row) -> Sequence[Mount]:
+        """The stack of layers, or one directory where that is all."""
         lowers = [str(below.directory / "fs") for below in self.table.ancestors(row.snapshot.key)]
-        if base := row.snapshot.labels.get(_BASE_LABEL):
+        if base := row.snapshot.labels.get(BASE):
             lowers = [base]
         own = str(row.directory / "fs")
         writable = row.snapshot.kind is Kind.ACTIVE
@@ -178,11 +161,11 @@ class Overlay:
 
 def _foreign_base(labels: Mapping[str, str], parent: str) -> Path | None:
     """The directory that a snapshot is to lie on. Raises Invalid."""
-    text = labels.get(_BASE_LABEL)
+    text = labels.get(BASE)
     if text is None:
         return None
     if parent or not os.path.isabs(text) or set(text) & set(":,\\"):
-        raise Invalid(f'bad {_BASE_LABEL}="{text}"', hint="an absolute path, and no parent")
+        raise Invalid(f'bad {BASE}="{text}"', hint="an absolute path, and no parent")
     if not os.path.isdir(text):
         raise NotFound(f'no directory "{text}"')
     return Path(text)
@@ -197,13 +180,6 @@ def _takes_user_attributes(directory: Path) -> bool:
     return True
 
 
-def _number(labels: Mapping[str, str], name: str) -> int:
-    text = labels.get(name, "0")
-    if not text.isdecimal():
-        raise Invalid(f'bad limit {name}="{text}"', hint="a decimal number is expected")
-    return int(text)
-
-
 def _limit(directory: Path, size: int, inodes: int) -> None:
     """Limit what is written into a snapshot; its number makes its project's."""
     project = quota.FIRST_PROJECT + int(directory.name.rpartition("-")[2])
@@ -212,15 +188,6 @@ def _limit(directory: Path, size: int, inodes: int) -> None:
         # overlayfs makes files in the work directory and renames them into the other, which the
         # kernel refuses between projects.
         quota.join(directory / name, project)
-
-
-def _take_root(parent: Path, top: Path) -> None:
-    """Give a layer's root the parent's mode and owner, unless the layer has set its own: what a
-    stack shows of its root directory are the uppermost one's."""
-    own, status = top.stat(), parent.stat()
-    if (own.st_mode & 0o7777, own.st_uid, own.st_gid) == (0o755, 0, 0):
-        os.chown(top, status.st_uid, status.st_gid)
-        top.chmod(status.st_mode & 0o7777)
 
 
 def _elsewhere(directory: Path, place: Path, key: str) -> None:
@@ -232,11 +199,3 @@ def _elsewhere(directory: Path, place: Path, key: str) -> None:
     for name in ("fs", "work"):
         (target / name).mkdir(mode=0o755)
         (directory / name).symlink_to(target / name)
-
-
-def _filesystem_type(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return syscalls.filesystem_type(descriptor) & 0xFFFFFFFF
-    finally:
-        os.close(descriptor)

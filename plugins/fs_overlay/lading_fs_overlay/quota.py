@@ -44,7 +44,7 @@ _libc.syscall.restype = ctypes.c_long
 
 def available(directory: Path) -> bool:
     """Whether limits on projects are enforced on a directory's filesystem."""
-    if _filesystem_type(directory) != _XFS_SUPER_MAGIC:
+    if syscalls.filesystem_type(directory) != _XFS_SUPER_MAGIC:
         return False
     try:
         _quotactl(directory, _Q_XGETQUOTA, 0, ctypes.create_string_buffer(_FS_DISK_QUOTA.size))
@@ -61,7 +61,7 @@ def limit(directory: Path, project: int, size: int, inodes: int) -> None:
     """
     if not available(directory):
         raise Unsupported(
-            f"the filesystem of {directory} has no project quotas",
+            f"the filesystem of {directory} has no project quotas that hold",
             hint="put data-root on XFS mounted with prjquota, or use a backend such as btrfs",
         )
     blocks = -(-size // 512)
@@ -70,14 +70,6 @@ def limit(directory: Path, project: int, size: int, inodes: int) -> None:
         _FS_DQUOT_VERSION, _FS_PROJ_QUOTA, fields, project, blocks, blocks, inodes, inodes
     )
     _quotactl(directory, _Q_XSETQLIM, project, ctypes.create_string_buffer(quota, len(quota)))
-
-
-def _filesystem_type(directory: Path) -> int:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return syscalls.filesystem_type(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def join(directory: Path, project: int) -> None:

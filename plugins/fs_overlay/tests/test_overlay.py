@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from lading.errors import Invalid, Unsupported
 from lading.hooks import Context
 from lading.linux import mounts, syscalls
+from lading.testing.volumes import loop_volume
 from lading_fs_overlay import Overlay, quota
 
 pytestmark = pytest.mark.root
@@ -22,18 +22,8 @@ MEBIBYTE = 1 << 20
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
     """XFS with project quotas, in a file."""
-    if not shutil.which("mkfs.xfs"):
-        pytest.skip("no mkfs.xfs on this host")
-    image, place = tmp_path / "image", tmp_path / "mnt"
-    with image.open("wb") as file:
-        file.truncate(400 * MEBIBYTE)
-    place.mkdir()
-    subprocess.run(["mkfs.xfs", "-q", image], check=True)
-    mount = ["mount", "-o", "loop,prjquota", image, place]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no XFS with project quotas on this host")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with loop_volume("xfs", tmp_path, options="prjquota", size=400 * MEBIBYTE) as place:
+        yield place
 
 
 def write(backend: Overlay, key: str, place: Path, size: int) -> int:
@@ -94,3 +84,58 @@ def test_the_writable_layer_can_be_elsewhere(tmp_path: Path) -> None:
     assert (elsewhere / "lading-b/fs/f").stat().st_size == MEBIBYTE
     backend.remove(key="b")
     assert list(elsewhere.iterdir()) == []
+
+
+def test_volatile_is_what_the_kernel_mounts_and_can_be_mounted_again(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    place = tmp_path / "place"
+    place.mkdir()
+    context = Context("overlay", tmp_path / "data", tmp_path / "data", {"volatile": True})
+    backend = Overlay(context)
+    assert backend.probe().details["Volatile"] == "true"
+    backend.prepare(key="a", parent="", labels={})
+    backend.commit(key="a", name="base")
+    backend.prepare(key="b", parent="base", labels={})
+    for text in ("one", "two"):
+        mounts.mount_recipe(Overlay(context).mounts(key="b"), place)
+        try:
+            (line,) = [
+                x for x in Path("/proc/self/mountinfo").read_text().splitlines() if str(place) in x
+            ]
+            # Some kernels show it as "fsync=volatile".
+            assert "volatile" in line.rpartition(" - overlay ")[2]
+            (place / text).write_text(text)
+            # A kernel that goes down leaves its mark behind; unmounted cleanly it takes it away.
+        finally:
+            syscalls.umount2(str(place), syscalls.MNT_DETACH)
+        (tmp_path / "data/snapshots/2/work/work/incompat/volatile").mkdir(parents=True)
+    assert backend.layer_directory(key="b").path.joinpath("one").read_text() == "one"
+
+
+def test_marks_go_where_the_option_userxattr_says(tmp_path: Path) -> None:
+    for userxattr, prefix in ((False, "trusted"), (True, "user")):
+        data, place = tmp_path / f"data-{prefix}", tmp_path / f"place-{prefix}"
+        data.mkdir()
+        place.mkdir()
+        backend = Overlay(Context("overlay", data, data, {"userxattr": userxattr}))
+        if not backend.probe().usable:
+            pytest.skip(backend.probe().reason)
+        top = Path(backend.prepare(key="a", parent="", labels={})[0].source)
+        (top / "d").mkdir()
+        backend.commit(key="a", name="base")
+        backend.prepare(key="b", parent="base", labels={})
+        mounts.mount_recipe(backend.mounts(key="b"), place)
+        try:
+            (place / "d").rmdir()
+            (place / "d").mkdir()
+        finally:
+            syscalls.umount2(str(place), syscalls.MNT_DETACH)
+        own = backend.layer_directory(key="b").path / "d"
+        assert f"{prefix}.overlay.opaque" in os.listxattr(own)
+
+
+def test_ext4_with_project_quotas_is_refused_since_root_passes_its_limits(tmp_path: Path) -> None:
+    with loop_volume("ext4", tmp_path, options="prjquota", size=100 * MEBIBYTE) as place:
+        backend = Overlay(Context("overlay", place, place))
+        with pytest.raises(Unsupported, match="has no project quotas that hold"):
+            backend.prepare(key="a", parent="", labels={"lading.size": "1000000"})

@@ -1,4 +1,4 @@
-"""A table of snapshots on disk, for filesystem backends: keys, parents, kinds and labels.
+"""The table of snapshots on disk: keys, parents, kinds and labels.
 
 Each snapshot is a directory named by a number; what else is in it is the backend's affair::
 
@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lading.errors import Conflict, InUse, Invalid, NotFound, Unsupported
+from lading.errors import Conflict, InUse, Invalid, NotFound
 from lading.hooks.filesystem import Kind, Snapshot
 from lading.linux import syscalls
 
@@ -45,16 +45,6 @@ def check_name(text: str) -> None:
     """Raise Invalid for what cannot be a key or name."""
     if not is_name(text):
         raise Invalid(f'bad snapshot name "{text}"')
-
-
-def refuse_labels(backend: str, labels: Mapping[str, str], *known: str) -> None:
-    """Raise Unsupported for a ``lading.`` label that is not among those a backend knows."""
-    for name in labels:
-        if name.startswith("lading.") and name not in known:
-            raise Unsupported(
-                f'the {backend} backend does not know the label "{name}"',
-                hint="use a backend that declares the capability",
-            )
 
 
 @dataclass(slots=True)
@@ -342,39 +332,3 @@ def _opened(directory: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def tree_usage(top: Path) -> tuple[int, int]:
-    """Bytes on disk and inodes of a tree, each inode once: for ``usage``."""
-    seen: set[tuple[int, int]] = set()
-    size = 0
-    stack = [str(top)]
-    while stack:
-        at = stack.pop()
-        try:
-            entries = list(os.scandir(at))
-            statuses = [entry.stat(follow_symlinks=False) for entry in entries]
-        except FileNotFoundError:
-            continue
-        for entry, status in zip(entries, statuses, strict=True):
-            if (key := (status.st_dev, status.st_ino)) not in seen:
-                seen.add(key)
-                size += status.st_blocks * 512
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(entry.path)
-    return size, len(seen)
-
-
-def take_root(parent: Path, top: Path) -> None:
-    """Give a layer's root directory the parent's mode and owner: what a stack of layers shows of
-    its root directory are the uppermost one's."""
-    status = parent.stat()
-    os.chown(top, status.st_uid, status.st_gid)
-    top.chmod(status.st_mode & 0o7777)
-
-
-def inherit_root(parent: Path, top: Path) -> None:
-    """The same, unless the layer has set its own."""
-    own = top.stat()
-    if (own.st_mode & 0o7777, own.st_uid, own.st_gid) == (0o755, 0, 0):
-        take_root(parent, top)
