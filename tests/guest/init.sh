@@ -16,7 +16,7 @@ ip link set lo up
 hostname guest
 python3 "$LADING_GUEST/modules.py" overlay bridge veth iptable_nat iptable_filter xt_MASQUERADE \
     xt_addrtype xt_conntrack xt_nat ipt_REJECT xt_comment xt_tcpudp xt_mark ip6table_nat \
-    ip6table_filter nf_conntrack_netlink
+    ip6table_filter nf_conntrack_netlink loop quota_v2
 cd "$LADING_GUEST_CWD" || exit 1
 sh "$LADING_GUEST/command" > "$LADING_GUEST/output" 2>&1 < /dev/null
 echo $? > "$LADING_GUEST/status"
