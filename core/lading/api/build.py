@@ -11,13 +11,15 @@ from typing import Any
 import msgspec
 
 from lading.api.engine import Engine
+from lading.api.failures import error_response
 from lading.api.progress import Emit, progress
 from lading.api.routes import Routes
+from lading.api.version import version_of
 from lading.build.builder import Builder
 from lading.build.options import BuildOptions
 from lading.build.running import CommandFailed
 from lading.errors import Invalid, Unsupported
-from lading.http.messages import Query, Request, Response
+from lading.http.messages import Connection, Hijack, Query, Request, Response
 from lading.model.body import decode
 from lading.model.docker import AuthConfig, HostConfig, Ulimit
 
@@ -36,6 +38,7 @@ class BuildRoutes:
         """Add the routes."""
         routes.add("POST", "/build", self.build)
         routes.add("POST", "/build/prune", self.prune)
+        routes.add("POST", "/build/session", self.session)
 
     def _builder(self) -> Builder:
         with self._lock:
@@ -69,6 +72,23 @@ class BuildRoutes:
 
         return progress(request, work)
 
+    def session(self, request: Request) -> Response:
+        """``POST /build/session``, not Docker's: see :mod:`lading.build.sessions`."""
+        identity = request.query.get("id")
+        sessions = self._builder().sessions
+
+        def run(client: Connection) -> None:
+            waiting = sessions.offer(identity, client)
+            with client.when_closed(lambda: sessions.withdraw(identity, waiting)):
+                waiting.done.wait()
+
+        return Hijack(
+            200,
+            {"Content-Type": "application/vnd.lading.build-session"},
+            prepare=lambda: run,
+            failed=lambda error: error_response(error, version_of(request)),
+        )
+
     def prune(self, request: Request) -> Response:
         """``POST /build/prune``."""
         deleted, space = self._builder().cache.prune()
@@ -92,6 +112,7 @@ def _options(request: Request) -> BuildOptions:
         force_remove=query.flag("forcerm"),
         squash=query.flag("squash"),
         target=query.get("target"),
+        session=query.get("session"),
         platform=query.get("platform"),
         arguments=_map(query, "buildargs"),
         labels={k: v or "" for k, v in _map(query, "labels").items()},

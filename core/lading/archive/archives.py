@@ -196,6 +196,13 @@ class Archives:
             rows.seek(0)
             return dict(DIGEST_ROW.iter_unpack(rows.read()))
 
+    def drop_mount_points(
+        self, lower: Sequence[Mount], upper: Sequence[Mount], places: Sequence[str]
+    ) -> None:
+        """Remove from ``upper`` what was made at ``places`` to mount on, with empty directories
+        above: what ``lower`` has not got, and holds nothing."""
+        self._run("drop_mount_points", {**_pair(lower, upper, None), "places": list(places)})
+
     def touch_init(self, root: Root) -> None:
         """Make the mount points that an engine needs in a root: see ``lading.images``."""
         self._run("touch_init", root.to_wire())

@@ -213,6 +213,42 @@ def touch_init(args: Args, fds: Sequence[int]) -> None:
             os.symlink(kind, path)
 
 
+def drop_mount_points(args: Args, fds: Sequence[int]) -> None:
+    """Remove what was made to mount on."""
+    _enter_both(args)
+    with (
+        paths.opened_root(os.fsdecode(_LOWER)) as lower,
+        paths.opened_root(os.fsdecode(_UPPER)) as upper,
+    ):
+        for place in args["places"]:
+            path = os.fsencode(place).strip(b"/")
+            while path and not paths.exists(lower, path) and _drop_empty(upper, path):
+                path = posixpath.dirname(path)
+
+
+def _drop_empty(root: int, path: bytes) -> bool:
+    try:
+        above, name = paths.open_parent(root, path)
+    except OSError:
+        return True
+    try:
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            os.rmdir(name, dir_fd=above)
+        elif stat.S_ISREG(status.st_mode) and not status.st_size:
+            os.unlink(name, dir_fd=above)
+        else:
+            return False
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # The command has put something into it.
+        return False
+    finally:
+        os.close(above)
+    return True
+
+
 def _kind(path: str) -> int:
     try:
         return os.lstat(path).st_mode

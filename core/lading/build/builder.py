@@ -11,11 +11,14 @@ from typing import Any
 from lading.archive import Archives
 from lading.build import context
 from lading.build.cache import Cache
+from lading.build.cache_mounts import CacheMounts
 from lading.build.context import Readable
+from lading.build.hosting import Hosting
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.planner import plan, undeclared
 from lading.build.running import Runner, WhenGone
+from lading.build.sessions import Sessions
 from lading.build.sources import Digests
 from lading.build.stages import Pull, Stages
 from lading.containers import Containers
@@ -41,12 +44,18 @@ class Builder:
         spawner: Spawner,
         db: Database,
         root: Path,
+        run_root: Path,
     ) -> None:
         self._images, self._containers, self._archives = images, containers, archives
         self._spawner = spawner
         self._root = root / "build"
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run_root = run_root / "build"
+        shutil.rmtree(self._run_root, ignore_errors=True)
+        self._run_root.mkdir(mode=0o711, parents=True)
         self.cache = Cache(db, images)
+        self.cache_mounts = CacheMounts(self._root / "mounts")
+        self.sessions = Sessions()
         # What a killed daemon was working on.
         for left in self._root.glob("context-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -76,6 +85,7 @@ class Builder:
                     self._images.tag(image_id, named)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+            self.sessions.forget(options.session)
         if options.quiet:
             emit({"stream": f"{image_id}\n"})
         else:
@@ -97,14 +107,17 @@ class Builder:
         context.drop_ignored(directory, options.dockerfile)
         file = parse(text, _shown(options.dockerfile))
         chosen = plan(file, options.arguments, options.target, options.platform)
-        caches = self._root / "mounts"
-        runner = Runner(self._containers, options.host, directory, caches, when_gone)
+        runner = Runner(self._containers, options.host, when_gone)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
         layers = Layers(
             self._images, self._archives, self._spawner, directory, digests, options.epoch
         )
+        hosting = Hosting(
+            self._containers, self._archives, layers, self.cache_mounts, self.sessions,
+            options.session, directory, self._run_root,
+        )  # fmt: skip
         stages = Stages(
-            self._images, making, layers, self.cache, runner, options, chosen, file.escape,
+            self._images, making, layers, self.cache, runner, hosting, options, chosen, file.escape,
             lambda line: None if options.quiet else emit({"stream": line}), pull,
         )  # fmt: skip
         image = stages.build()

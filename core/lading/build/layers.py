@@ -216,9 +216,10 @@ class Layers:
 
     def empty(self, stack: ExitStack) -> Sequence[Mount]:
         """A root without anything in it."""
-        return context.recipe(self._temporary(stack))
+        return context.recipe(self.temporary(stack))
 
-    def _temporary(self, stack: ExitStack) -> Path:
+    def temporary(self, stack: ExitStack) -> Path:
+        """An empty directory, until the stack ends."""
         made = Path(tempfile.mkdtemp(prefix="context-", dir=self._directory.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
@@ -230,7 +231,7 @@ class Layers:
             return work, self._context()
         if len(work.sources) + len(work.files) > 1:
             raise Invalid("ADD of an archive or a URL must be its only source")
-        place = self._temporary(stack)
+        place = self.temporary(stack)
         if "://" not in special[0]:
             with paths.opened_root(self._directory) as root:
                 source = paths.open_in_root(root, special[0], os.O_RDONLY)

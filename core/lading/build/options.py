@@ -11,7 +11,10 @@ from lading.model.docker import AuthConfig, HostConfig
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """``POST /build``; a build argument that is None takes nothing away from the default."""
+    """``POST /build``; a build argument that is None takes nothing away from the default.
+
+    ``session`` is how the client names the connections that it offers secrets on.
+    """
 
     tags: Sequence[str] = ()
     dockerfile: str = ""
@@ -23,6 +26,7 @@ class BuildOptions:
     force_remove: bool = False
     squash: bool = False
     target: str = ""
+    session: str = ""
     platform: str = ""
     arguments: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

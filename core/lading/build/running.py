@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
+from lading.build.hosting import SCRIPT, Given
 from lading.containers import Containers
 from lading.containers.options import AttachOptions, CommitOptions
-from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound, Unsupported
+from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound
 from lading.images import Image
-from lading.model.docker import ContainerConfig, HostConfig, Mount, NetworkingConfig
+from lading.model.docker import ContainerConfig, HostConfig, NetworkingConfig
 from lading.model.dockerfile import Instruction
+
+_FLAGS = ("mount", "network", "security")
 
 WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
@@ -42,23 +45,23 @@ class Command:
 
 def words_of(
     instruction: Instruction, exec_form: list[str] | None, shell: Sequence[str]
-) -> list[str]:
-    """The program of a RUN, with its documents as the shell reads them."""
+) -> tuple[list[str], str]:
+    """The program of a RUN with its documents as the shell reads them, and a script to give it.
+
+    A document that is the whole command and begins with ``#!`` is a program itself.
+    """
     if exec_form is not None:
-        return exec_form
+        return exec_form, ""
     text = instruction.rest
     if instruction.heredocs:
         only = instruction.heredocs[0]
-        if text.lstrip("<-").strip("\"'") == only.name and text.startswith("<<"):
+        if text.startswith("<<") and text.lstrip("<-").strip("\"'") == only.name:
             if only.content.startswith("#!"):
-                raise Unsupported(
-                    f"line {instruction.line}: RUN with a document that names its interpreter",
-                    hint=f"RUN {only.content.split(chr(10))[0][2:].strip()} <<{only.name}",
-                )
-            return [*shell, only.content]
+                return [SCRIPT], only.content
+            return [*shell, only.content], ""
         documents = "".join(f"{d.content}{d.name}\n" for d in instruction.heredocs)
         text = f"{text}\n{documents}"
-    return [*shell, text]
+    return [*shell, text], ""
 
 
 class Runner:
@@ -68,30 +71,28 @@ class Runner:
         self,
         containers: Containers,
         host: HostConfig,
-        directory: Path,
-        caches: Path,
         when_gone: WhenGone,
     ) -> None:
-        self._containers, self._host, self._directory = containers, host, directory
-        self._caches, self._when_gone = caches, when_gone
+        self._containers, self._host, self._when_gone = containers, host, when_gone
 
     def run(
         self,
         image: Image,
         instruction: Instruction,
         command: Command,
+        given: Given,
         tell: Callable[[str], None],
         *,
         remove: bool,
         force_remove: bool,
     ) -> Image:
         """Run and commit. Raises CommandFailed."""
-        host = self._hosting(instruction)
+        host = self._hosting(instruction, given)
         config = ContainerConfig(
             image=image.id,
             cmd=list(command.words),
             entrypoint=[""],
-            env=list(command.environment),
+            env=[*given.environment, *command.environment],
             attach_stdout=True,
             attach_stderr=True,
         )
@@ -106,14 +107,16 @@ class Runner:
         try:
             tell(f" ---> Running in {made[:12]}\n")
             with self._when_gone(stop):
-                code = self._attached(made, tell)
+                code = self._attached(made, given, tell)
             if gone.is_set():
                 raise Cancelled("the client went away")
             if code:
                 raise CommandFailed(
                     f"The command '{command.shown}' returned a non-zero code: {code}", code
                 )
-            done = self._containers.commit(made, CommitOptions(pause=False))
+            done = self._containers.commit(
+                made, CommitOptions(pause=False, mount_points=given.mount_points)
+            )
             keep = not remove
             return done
         except CommandFailed:
@@ -133,60 +136,38 @@ class Runner:
             # It has ended by itself.
             return
 
-    def _attached(self, made: str, tell: Callable[[str], None]) -> int:
+    def _attached(self, made: str, given: Given, tell: Callable[[str], None]) -> int:
         wait = self._containers.wait(made, "next-exit")
         stream = self._containers.attach(made, AttachOptions(stdout=True, stderr=True))
         with stream.connect() as connection:
-            self._containers.start(made)
+            self._containers.start(made, environment=given.hidden)
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             for data in _frames(connection):
                 if text := decoder.decode(data):
                     tell(text)
         return wait.result()[0]
 
-    def _hosting(self, instruction: Instruction) -> HostConfig:
-        host, mounts = self._host, []
-        tmpfs: dict[str, str] = {}
+    def _hosting(self, instruction: Instruction, given: Given) -> HostConfig:
+        host = self._host
         for flag, value in instruction.flags:
             if flag == "network":
-                host = msgspec.structs.replace(host, network_mode=_network(instruction, value))
+                host = msgspec.structs.replace(host, network_mode=_network(value))
             elif flag == "security":
                 if value != "sandbox":
                     raise Denied(
-                        f"RUN --security={value} is not allowed: a "
-                        "Dockerfile gets no more rights than a container has by default"
+                        f"RUN --security={value} is not allowed: a Dockerfile gets no more rights "
+                        "than a container has by default"
                     )
-            elif flag == "mount":
-                fields = dict(part.partition("=")[::2] for part in value.split(","))
-                target = fields.get("target") or fields.get("dst") or fields.get("destination", "")
-                if fields.get("type", "bind") == "tmpfs":
-                    tmpfs[target] = ""
-                else:
-                    mounts.append(self._mount(instruction, fields, target))
-            else:
-                raise Invalid(f"unknown flag: --{flag}")
+            elif flag != "mount":
+                near = difflib.get_close_matches(flag, _FLAGS, 1)
+                told = f"did you mean --{near[0]}?" if near else "--mount --network --security"
+                raise Invalid(f"unknown flag: --{flag} ({told})")
         return msgspec.structs.replace(
-            host, mounts=[*host.mounts, *mounts], tmpfs={**host.tmpfs, **tmpfs}
+            host, mounts=[*host.mounts, *given.mounts], tmpfs={**host.tmpfs, **given.tmpfs}
         )
 
-    def _mount(self, instruction: Instruction, fields: dict[str, str], target: str) -> Mount:
-        kind, source = fields.get("type", "bind"), fields.get("source") or fields.get("src") or "/"
-        where = f"Dockerfile:{instruction.line}: RUN --mount=type={kind}"
-        if kind not in ("cache", "bind"):
-            raise Unsupported(f"{where} is not supported here")
-        if not target.startswith("/"):
-            raise Invalid(f"{where}: target must be an absolute path")
-        if kind == "cache" and "from" not in fields:
-            name = (fields.get("id") or target).encode().hex()[:200]
-            place = self._caches / name
-            place.mkdir(parents=True, exist_ok=True)
-            return Mount(type="bind", source=str(place), target=target, read_only=False)
-        if kind == "bind" and "from" not in fields and source.strip("./") == "":
-            return Mount(type="bind", source=str(self._directory), target=target, read_only=True)
-        raise Unsupported(f"{where} is not supported here")
 
-
-def _network(instruction: Instruction, value: str) -> str:
+def _network(value: str) -> str:
     if value not in ("default", "none", "host"):
         raise Invalid(f"invalid network mode {value!r}")
     return "" if value == "default" else value

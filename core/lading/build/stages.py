@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from lading.build.cache import Cache, key_of
+from lading.build.hosting import Hosting
 from lading.build.layers import Copying, Layers
 from lading.build.options import BuildOptions
 from lading.build.planner import Plan, Stage
+from lading.build.run_mounts import mounts_of
 from lading.build.running import Command, Runner, words_of
 from lading.build.state import State
 from lading.errors import Denied, Invalid, NotFound, Unsupported
@@ -32,6 +35,7 @@ class Stages:
         layers: Layers,
         cache: Cache,
         runner: Runner,
+        hosting: Hosting,
         options: BuildOptions,
         chosen: Plan,
         escape: str,
@@ -39,6 +43,7 @@ class Stages:
         pull: Pull,
     ) -> None:
         self._images, self._making, self._cache, self._runner = images, making, cache, runner
+        self._hosting, self._gone = hosting, threading.Event()
         self._options, self._plan, self._escape, self._tell = options, chosen, escape, tell
         self._pull = pull
         self._epoch = options.epoch
@@ -133,19 +138,24 @@ class Stages:
         if state.image is None:
             raise Invalid("RUN: a stage from scratch has nothing to run")
         shell = state.settings.get("Shell") or _SHELL
-        words = words_of(instruction, exec_form(instruction.rest), shell)
+        words, script = words_of(instruction, exec_form(instruction.rest), shell)
+        workdir = state.settings.get("WorkingDir") or "/"
+        mounts = mounts_of(instruction, state.replaced, workdir)
         arguments = state.run_arguments()
         shown = " ".join(words)
         prefix = f"|{len(arguments)} {' '.join(arguments)} " if arguments else ""
-        flags = repr(instruction.flags)
-        key = key_of(state.identity, "RUN", repr(words), repr(arguments), flags, self._time)
+        flags = repr((instruction.flags, self._hosting.key(mounts, self._source)))
+        key = key_of(
+            state.identity, "RUN", repr((words, script)), repr(arguments), flags, self._time
+        )
         if self._hit(state, key):
             return
         command = Command(words, [*arguments, *state.proxies()], shown)
-        done = self._runner.run(
-            state.image, instruction, command, self._tell,
-            remove=self._options.remove, force_remove=self._options.force_remove,
-        )  # fmt: skip
+        with self._hosting.ready(mounts, script, self._source, self._gone) as given:
+            done = self._runner.run(
+                state.image, instruction, command, given, self._tell,
+                remove=self._options.remove, force_remove=self._options.force_remove,
+            )  # fmt: skip
         layer = None
         if len(done.layers) > len(state.image.layers):
             top = done.layers[-1]

@@ -114,15 +114,32 @@ class Containers:
         """List containers, newest first. Raises Invalid for an unknown filter."""
         return self._list(options)
 
-    def start(self, ref: str, checkpoint: str = "", checkpoint_dir: str = "") -> None:
+    def start(
+        self,
+        ref: str,
+        checkpoint: str = "",
+        checkpoint_dir: str = "",
+        *,
+        environment: Sequence[str] = (),
+    ) -> None:
         """Run it; returns once the program has been executed.
 
+        ``environment`` are variables for this time, which no record and no image will hold.
         Raises NotModified when it runs already, Conflict when paused or dead, StartFailed when
         the program cannot be executed: then the state keeps exit code and error.
         """
         if checkpoint:
             raise Unsupported("start from a checkpoint: no isolation backend here can do it")
-        self._control.start(self._table.find(ref))
+        live = self._table.find(ref)
+        live.environment = tuple(environment)
+        try:
+            self._control.start(live)
+        finally:
+            live.environment = ()
+
+    def on_host(self, uid: int, gid: int) -> tuple[int, int]:
+        """A user and a group of containers as the host has them."""
+        return self._parts.on_host(uid, gid)
 
     def stop(self, ref: str, timeout: int | None = None, signal: str = "") -> None:
         """Ask it to end, kill it after ``timeout`` seconds (-1: never). NotModified if stopped."""

@@ -206,6 +206,9 @@ class Content:
         config = merge.merged(options.config or ContainerConfig(), record.config)
         with self._frozen(record, wanted=options.pause), self._compared(record) as compared:
             lower, upper, layer = compared
+            if options.mount_points:
+                whole = upper or self._mounts(record)
+                parts.archives.drop_mount_points(lower, whole, options.mount_points)
             image = parts.images.commit(
                 self._parent(record),
                 merge.image_settings(config),
@@ -222,6 +225,9 @@ class Content:
             )
         tell.event(parts.events, record, "commit", imageID=image.id, imageRef=_reference(options))
         return image
+
+    def _mounts(self, record: Container) -> Sequence[Mount]:
+        return self._parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
 
     def _parent(self, record: Container) -> Image | None:
         try:

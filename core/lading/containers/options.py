@@ -103,7 +103,11 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class CommitOptions:
-    """``POST /commit``. ``config`` overrides the container's; ``changes`` are instructions."""
+    """``POST /commit``. ``config`` overrides the container's; ``changes`` are instructions.
+
+    ``mount_points`` are paths at which something was mounted: what the engine has made there to
+    mount on is left out, if nothing was put into it.
+    """
 
     repo: str = ""
     tag: str = ""
@@ -112,6 +116,7 @@ class CommitOptions:
     pause: bool = True
     changes: Sequence[str] = ()
     config: ContainerConfig | None = None
+    mount_points: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

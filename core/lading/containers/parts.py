@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from lading.backends import Backends
 from lading.config import Settings
 from lading.containers import modes, resources, spec
 from lading.containers.spec import IdMapping
+from lading.errors import Invalid
 from lading.hooks import isolation
 from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
@@ -113,3 +114,16 @@ class Parts:
         if self.uid_map:
             return self.uid_map[0].outside, self.gid_map[0].outside
         return os.geteuid(), os.getegid()
+
+    def on_host(self, uid: int, gid: int) -> tuple[int, int]:
+        """A user and a group of containers as the host has them."""
+        return _mapped(uid, self.uid_map), _mapped(gid, self.gid_map)
+
+
+def _mapped(inside: int, rows: Sequence[IdMapping]) -> int:
+    for row in rows:
+        if row.inside <= inside < row.inside + row.size:
+            return row.outside + inside - row.inside
+    if rows:
+        raise Invalid(f"user or group {inside}: not in the user namespace of containers")
+    return inside

@@ -70,6 +70,7 @@ class Starter:
         rootfs = roots.recipe(parts, record)
         sandbox = self._connector.allocate(record, undo)
         document = self._document(record, sandbox, undo)
+        document["process"]["env"] += live.environment
         bundle = parts.bundle(record.id)
         (bundle / "config.json").write_bytes(msgspec.json.encode(document))
         undo.callback(_quietly_delete, parts, record)

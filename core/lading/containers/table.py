@@ -58,6 +58,7 @@ class Live:
     __slots__ = (
         "attachments",
         "delay",
+        "environment",
         "exits",
         "followers",
         "health",
@@ -76,6 +77,7 @@ class Live:
         self.lock = threading.RLock()
         self.settled = threading.Condition(self.lock)
         self.monitor: Monitor | None = None
+        self.environment: tuple[str, ...] = ()
         self.exits: list[Wait] = []
         self.removals: list[Wait] = []
         self.attachments: list[Pending] = []

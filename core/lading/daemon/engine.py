@@ -191,6 +191,7 @@ class Engine:
             self.spawner,
             self.db,
             Path(self.settings.data_root),
+            Path(self.settings.exec_root),
         )
 
     def _users_of_image(self, image_id: str) -> list[User]:

@@ -77,11 +77,20 @@ class Watch:
             for descriptor, _ in self._epoll.poll():
                 with self._lock:
                     callbacks = tuple(self._callbacks.get(descriptor, ()))
+                    if not _hung_up(descriptor):
+                        # It was another connection's, which has been closed since.
+                        continue
                 for callback in callbacks:
                     try:
                         callback()
                     except Exception:
                         log.exception("after a client hung up")
+
+
+def _hung_up(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP | select.POLLHUP)
+    return any(events & ~select.POLLNVAL for _, events in poll.poll(0))
 
 
 class ClientPresence:

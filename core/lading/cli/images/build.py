@@ -18,6 +18,7 @@ from lading.cli.credentials import Credentials, header
 from lading.cli.errors import Failure
 from lading.cli.flags import Call, number, switch, text, texts
 from lading.cli.images.context import make_context
+from lading.cli.images.offer import offered
 from lading.cli.images.reference import parse
 from lading.cli.output.progress import Progress
 from lading.cli.output.units import human_size
@@ -57,10 +58,12 @@ FLAGS = (
     text("progress", "", "Accepted; the output is plain", default="auto", hidden=True),
     switch("pull", "", "Look for newer base images"),
     switch("quiet", "q", "Print the image's id only"),
+    texts("secret", "", "Secret for RUN --mount, id=NAME[,src=PATH|,env=VARIABLE]"),
     switch("rm", "", "Remove intermediate containers", default=True),
     texts("security-opt", "", "Option of a security mechanism", kind="strings"),
     size("shm-size", "", "Size of /dev/shm"),
     switch("squash", "", "Make one layer of all new ones"),
+    texts("ssh", "", "SSH agent or keys for RUN --mount, default|NAME[=SOCKET|KEY[,KEY]]"),
     texts("tag", "t", "Name of the image, name[:tag]"),
     text("target", "", "Stage to build"),
     texts("ulimit", "", "Limit of processes, name=soft[:hard]", kind="ulimit", parse=ulimit),
@@ -82,6 +85,7 @@ def build(call: Call) -> None:
         context = make_context(call.args[0], call.text("file"), stack)
         query = _query(call)
         query |= {"dockerfile": context.dockerfile or None, "remote": context.remote or None}
+        query["session"] = offered(call, stack)
         body: Iterator[bytes] | None = context.body
         if body is not None and call.on("compress"):
             body = _compressed(body)

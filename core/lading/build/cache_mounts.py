@@ -1,0 +1,107 @@
+"""Directories of ``RUN --mount=type=cache``: they outlive builds, and are nobody's layers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lading.build.run_mounts import RunMount
+from lading.errors import Cancelled
+
+#: How often one that waits for its turn looks whether its client is still there, in seconds.
+LOOK_EVERY = 1.0
+_MODE = 0o755
+
+
+class CacheMounts:
+    """The cache directories of one daemon, by id; thread safe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._freed = threading.Condition()
+        #: How many builds use a directory; -1 is one that wants nobody beside it.
+        self._users: dict[str, int] = {}
+
+    @contextmanager
+    def used(
+        self,
+        mount: RunMount,
+        owner: tuple[int, int],
+        fill: Callable[[Path], None],
+        gone: threading.Event,
+    ) -> Iterator[Path]:
+        """A directory while a RUN has it mounted; ``fill`` puts the first content into it.
+
+        ``shared`` ones are used side by side, for a ``locked`` one its turn is waited for, a
+        ``private`` one is another when somebody uses it. Raises Cancelled when ``gone``.
+        """
+        name = hashlib.sha256((mount.id or mount.target).encode()).hexdigest()
+        name = self._taken(name, mount.sharing, gone)
+        try:
+            yield self._made(name, mount, owner, fill)
+        finally:
+            with self._freed:
+                left = self._users.pop(name)
+                if left > 1:
+                    self._users[name] = left - 1
+                self._freed.notify_all()
+
+    def _taken(self, name: str, sharing: str, gone: threading.Event) -> str:
+        with self._freed:
+            number, chosen = 0, name
+            while (users := self._users.get(chosen, 0)) and (sharing != "shared" or users < 0):
+                if gone.is_set():
+                    raise Cancelled("the client went away")
+                if sharing == "private":
+                    number += 1
+                    chosen = f"{name}-{number}"
+                else:
+                    self._freed.wait(LOOK_EVERY)
+            self._users[chosen] = users + 1 if sharing == "shared" else -1
+            return chosen
+
+    def _made(
+        self, name: str, mount: RunMount, owner: tuple[int, int], fill: Callable[[Path], None]
+    ) -> Path:
+        place = self._root / name
+        if place.is_dir():
+            return place
+        # Under another name until it is whole: a crash leaves nothing that looks filled.
+        new = self._root / f"new-{name}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        fill(new)
+        os.chown(new, *owner)
+        os.chmod(new, _MODE if mount.mode < 0 else mount.mode)
+        try:
+            new.rename(place)
+        except OSError:
+            # Another build was faster.
+            shutil.rmtree(new, ignore_errors=True)
+        return place
+
+    def prune(self) -> int:
+        """Remove what no build uses; how many bytes that were."""
+        freed = 0
+        with self._freed:
+            for place in self._root.glob("*") if self._root.is_dir() else ():
+                if place.name.removeprefix("new-") not in self._users:
+                    freed += _size(place)
+                    shutil.rmtree(place, ignore_errors=True)
+        return freed
+
+
+def _size(place: Path) -> int:
+    total = 0
+    for above, _, names in os.walk(place):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(above, name)).st_blocks * 512
+            except OSError:
+                continue
+    return total
