@@ -79,3 +79,13 @@ def test_copies_and_commits_have_the_owners_of_the_inside(remapped: Daemon) -> N
     assert run(remapped, "made", "stat", "-c", "%u %g", "/made") == "7 8\n"
     remapped.client("lading", "rm", "-f", "box")
     remapped.client("lading", "rmi", "made")
+
+
+def test_a_mapped_container_is_not_mounted_on_the_host(remapped: Daemon) -> None:
+    """Its files would be shown with owners that are not theirs."""
+    remapped.client("lading", "create", "--name", "mapped", "busybox", "true")
+    done = remapped.client("lading", "mount", "mapped", check=False)
+    assert b"belong to the ids of its user namespace" in done.stderr
+    remapped.client("lading", "rm", "mapped")
+    assert remapped.client("lading", "image", "mount", "busybox").stdout
+    remapped.client("lading", "image", "unmount", "busybox")

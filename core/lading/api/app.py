@@ -12,6 +12,7 @@ from lading.api.containers import ContainerRoutes
 from lading.api.engine import Engine
 from lading.api.execs import ExecRoutes
 from lading.api.failures import error_response
+from lading.api.host_mounts import HostMountRoutes
 from lading.api.images import ImageRoutes
 from lading.api.networks import NetworkRoutes
 from lading.api.streams import StreamRoutes
@@ -72,6 +73,7 @@ def make_app(engine: Engine) -> Api:
         VolumeRoutes,
         SystemRoutes,
         BuildRoutes,
+        HostMountRoutes,
     ):
         group(engine).register(api)
     return api

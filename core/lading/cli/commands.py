@@ -20,6 +20,7 @@ CONTAINERS: dict[str, Entry] = {
     "export": ("lading.cli.containers.changes:export", "Write a container's files as a tar"),
     "kill": ("lading.cli.containers.lifecycle:kill", "Send a signal to containers"),
     "logs": ("lading.cli.containers.logs:logs", "Show what a container has written"),
+    "mount": ("lading.cli.host_mounts:mount", "Show a container's files at a host's directory"),
     "pause": ("lading.cli.containers.lifecycle:pause", "Freeze all processes of containers"),
     "port": ("lading.cli.containers.details:port", "Show the published ports of a container"),
     "ps": ("lading.cli.containers.listing:ps", "List containers"),
@@ -31,6 +32,7 @@ CONTAINERS: dict[str, Entry] = {
     "stats": ("lading.cli.containers.stats:stats", "Watch the resources that containers use"),
     "stop": ("lading.cli.containers.lifecycle:stop", "Stop running containers"),
     "top": ("lading.cli.containers.details:top", "Show the processes of a container"),
+    "unmount": ("lading.cli.host_mounts:unmount", "End what mount has begun"),
     "unpause": ("lading.cli.containers.lifecycle:unpause", "Thaw frozen containers"),
     "update": ("lading.cli.containers.update:update", "Change the limits of containers"),
     "wait": ("lading.cli.containers.lifecycle:wait", "Wait for containers; print exit codes"),
@@ -71,8 +73,10 @@ IMAGE: dict[str, Entry] = {
     **{name: entry for name, entry in IMAGES.items() if name not in ("images", "rmi", "search")},
     "inspect": ("lading.cli.inspection:image_inspect", "Show all about images"),
     "ls": IMAGES["images"],
+    "mount": ("lading.cli.host_mounts:image_mount", "Show an image's files at a host's directory"),
     "prune": ("lading.cli.system.prune:image_prune", "Remove unused images"),
     "rm": IMAGES["rmi"],
+    "unmount": ("lading.cli.host_mounts:image_unmount", "End what image mount has begun"),
 }
 MANIFEST: dict[str, Entry] = {
     "inspect": ("lading.cli.images.manifest:inspect", "Show a manifest as a registry has it"),

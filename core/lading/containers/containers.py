@@ -17,6 +17,7 @@ from lading.containers.control import Control
 from lading.containers.create import Creator
 from lading.containers.ending import Endings
 from lading.containers.execs import Execs
+from lading.containers.host_mounts import HostMounts
 from lading.containers.network import Connector
 from lading.containers.options import (
     AttachOptions,
@@ -34,6 +35,7 @@ from lading.containers.records import (
     Container,
     Created,
     Exec,
+    HostMount,
     Processes,
     Pruned,
     Size,
@@ -67,7 +69,8 @@ class Containers:
         self._execs = Execs(parts, self._table, self._users)
         self._connector = Connector(parts, self._table)
         starter = Starter(parts, self._table, self._users)
-        remover = Remover(parts, self._table, self._execs)
+        self.host_mounts = HostMounts(parts)
+        remover = Remover(parts, self._table, self._execs, self.host_mounts)
         self._endings = Endings(parts, self._table, starter, remover, self._execs)
         self._control = Control(parts, self._table, self._endings, remover)
         self._creator = Creator(parts, self._table)
@@ -77,6 +80,7 @@ class Containers:
 
     def reconcile(self) -> None:
         """Take up what an earlier daemon left; call once, before anything else."""
+        self.host_mounts.recover()
         self._reconciler.run()
 
     def restart_wanted(self) -> None:
@@ -286,6 +290,21 @@ class Containers:
     def commit(self, ref: str, options: CommitOptions) -> Image:
         """Make an image of it."""
         return self._content.commit(self._table.find(ref), options)
+
+    def show(self, ref: str, target: str = "") -> HostMount:
+        """Show it, read-only, at a directory of the host; "" for one of the engine's own.
+
+        Raises Invalid, Conflict for the directory, Unsupported with a user namespace.
+        """
+        live = self._table.find(ref)
+        with live.lock:
+            return self.host_mounts.show_container(live, target)
+
+    def hide(self, ref: str, *, force: bool = False) -> Sequence[HostMount]:
+        """End that. Raises NotFound when it is not shown, Conflict when somebody is in there."""
+        live = self._table.find(ref)
+        with live.lock:
+            return self.host_mounts.hide(live.id, f"container {live.record.name}", force=force)
 
     def prune(self, chosen: Mapping[str, Sequence[str]]) -> Pruned:
         """Remove all stopped containers that pass the filters (``until``, ``label``)."""

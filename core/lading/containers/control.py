@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lading.containers import names, policy, resources, signals, tell
+from lading.containers import names, policy, resources, roots, signals, tell
 from lading.containers.ending import Endings
 from lading.containers.options import Wait
 from lading.containers.parts import Parts
@@ -260,6 +260,11 @@ class Control:
 
     def _check_removable(self, live: Live, *, force: bool) -> None:
         state, name = live.record.state, live.record.name
+        if place := roots.shown_on(self._parts, live.id):
+            raise Conflict(
+                f'cannot remove container "/{name}": it is mounted on {place}',
+                hint=f"lading unmount {name}",
+            )
         if force:
             return
         if state.status is Status.PAUSED:

@@ -15,6 +15,7 @@ from lading.archive import Archives
 from lading.backends import Backends
 from lading.config import Settings
 from lading.containers import modes, resources, spec
+from lading.containers.records import HostMount
 from lading.containers.spec import IdMapping
 from lading.errors import Invalid
 from lading.hooks import isolation
@@ -59,6 +60,8 @@ class Parts:
     gid_map: tuple[IdMapping, ...] = ()
     veto: Veto = _no_veto
     operations: Operations = field(default_factory=Operations)
+    #: What is shown on the host now, by the directory; see ``lading.containers.host_mounts``.
+    host_mounts: dict[str, HostMount] = field(default_factory=dict)
     _configs: dict[str, ContainerConfig] = field(default_factory=dict)
 
     def bundle(self, container_id: str) -> Path:

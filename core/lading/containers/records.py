@@ -141,6 +141,24 @@ class Container(Record, frozen=True):
         return bool(self.config.tty)
 
 
+class HostMount(Record, frozen=True):
+    """An image or container that is shown at ``target``, a directory of the host.
+
+    ``kind`` is ``image`` or ``container``, ``object`` its id and ``name`` what the user called it.
+    ``key`` is the view on the filesystem backend, of images only; ``own``: the engine made the
+    directory.
+    """
+
+    target: str
+    kind: str
+    object: str
+    name: str
+    filesystem: str
+    key: str
+    own: bool
+    created: str
+
+
 class Exec(Record, frozen=True):
     """A process that was added to a running container, as ``exec inspect`` shows it."""
 

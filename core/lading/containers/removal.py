@@ -14,6 +14,7 @@ from typing import Any
 
 from lading.containers import streams, tell
 from lading.containers.execs import Execs
+from lading.containers.host_mounts import HostMounts
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Status
 from lading.containers.table import Live, Table
@@ -28,8 +29,9 @@ INTENT = "remove-container"
 class Remover:
     """Removes containers that do not run."""
 
-    def __init__(self, parts: Parts, table: Table, execs: Execs) -> None:
+    def __init__(self, parts: Parts, table: Table, execs: Execs, host_mounts: HostMounts) -> None:
         self._parts = parts
+        self._host_mounts = host_mounts
         self._table = table
         self._execs = execs
 
@@ -75,6 +77,7 @@ class Remover:
         parts = self._parts
         filesystem = details["filesystem"]
         steps: list[Callable[[], object]] = [
+            partial(self._host_mounts.release, container_id),
             partial(parts.networks.forget, container_id),
             *(partial(self._remove_snapshot, filesystem, k) for k in details["views"]),
             partial(self._remove_snapshot, filesystem, container_id),

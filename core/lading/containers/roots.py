@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 from lading.containers import asked
@@ -26,9 +27,22 @@ def recipe(parts: Parts, record: Container) -> Sequence[Mount]:
     """The mounts that show the root, writable. Raises NotFound, Invalid."""
     if record.rootfs:
         asked.check_rootfs_again(record.rootfs)
+    if shown_on(parts, record.id):
+        return (Mount("bind", str(shown_at(parts, record.id)), ("bind", "rprivate")),)
     if in_place(record):
         return (Mount("bind", record.rootfs, ("rbind", "rprivate")),)
     return parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
+
+
+def shown_on(parts: Parts, container_id: str) -> str:
+    """The directory of the host where a container is shown, or ""."""
+    found = (m.target for m in list(parts.host_mounts.values()) if m.object == container_id)
+    return next(found, "")
+
+
+def shown_at(parts: Parts, object_id: str) -> Path:
+    """Where the root of an object that is shown on the host is mounted to be written to."""
+    return parts.exec_root / "mounts" / object_id.removeprefix("sha256:") / "root"
 
 
 def layer(parts: Parts, record: Container) -> LayerDirectory | None:

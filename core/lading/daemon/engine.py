@@ -42,7 +42,12 @@ from lading.volumes import Volumes
 log = logging.getLogger(__name__)
 
 #: What tasks run; the spawner imports it before it forks anything.
-PRELOAD = ("lading.build.copying", "lading.roots.databases", "lading.roots.fill")
+PRELOAD = (
+    "lading.build.copying",
+    "lading.roots.databases",
+    "lading.roots.exposed",
+    "lading.roots.fill",
+)
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -180,6 +185,9 @@ class Engine:
         )
 
         self.images.users = self._users_of_image
+        self.images.shown = lambda image_id: [
+            made.target for made in self.containers.host_mounts.of(image_id)
+        ]
         self.transfers = Transfers(self.images, self.registries, settings, self.veto_image)
 
     def builder(self) -> Builder:

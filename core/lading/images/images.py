@@ -38,7 +38,8 @@ class Images:
     """All images of one daemon; thread safe.
 
     ``ref`` is a name (``latest`` is added), a name with digest, or an id or a unique prefix of one.
-    Unknown ones raise NotFound. ``users`` is set by the engine: which containers use an image.
+    Unknown ones raise NotFound. ``users`` and ``shown`` are set by the engine: which containers use
+    an image, and at which directories of the host it is shown.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class Images:
         self.unpacking = Unpacking(self.catalog, blobs, filesystems, archives)
         self._making = Making(self.catalog, blobs, archives)
         self._loading = Loading(self.catalog, blobs, archives)
-        self._removal = Removal(self.catalog, events, self._users_of)
+        self.shown: Callable[[str], Sequence[str]] = lambda image_id: ()
+        self._removal = Removal(self.catalog, events, self._users_of, self._shown_at)
         # Held while blobs exist that no image refers to yet, so that a collection spares them.
         self._adding = _Adding()
 
@@ -69,6 +71,9 @@ class Images:
 
     def _users_of(self, image_id: str) -> Sequence[User]:
         return self.users(image_id)
+
+    def _shown_at(self, image_id: str) -> Sequence[str]:
+        return self.shown(image_id)
 
     # -- looking up
 
@@ -147,7 +152,7 @@ class Images:
         done: deque[Deleted] = deque()
         before = self._space()
         for image in self.list(values):
-            if (dangling and image.repo_tags) or self.users(image.id):
+            if (dangling and image.repo_tags) or self.users(image.id) or self.shown(image.id):
                 continue
             for name in image.repo_tags or (image.id,):
                 done += self._removal.remove(name, force=False, prune=True)

@@ -23,12 +23,15 @@ class User:
 #: Which containers use an image, by its id.
 Users = Callable[[str], Sequence[User]]
 
+#: Directories of the host where an image is shown, by its id.
+Shown = Callable[[str], Sequence[str]]
+
 
 class Removal:
     """Decides what may go and lets it go from the catalog; content is collected afterwards."""
 
-    def __init__(self, catalog: Catalog, events: Events, users: Users) -> None:
-        self._catalog, self._events, self._users = catalog, events, users
+    def __init__(self, catalog: Catalog, events: Events, users: Users, shown: Shown) -> None:
+        self._catalog, self._events, self._users, self._shown = catalog, events, users, shown
 
     def remove(self, ref: str, *, force: bool, prune: bool) -> list[Deleted]:
         """Remove by name or id. Raises NotFound, Conflict."""
@@ -47,6 +50,8 @@ class Removal:
         if not tags_left:
             one += [n for n in rest if "@" in n and _repository(n) == named.name]
             rest = [n for n in rest if n not in one]
+        if not rest:
+            self._check_shown(image)
         if not rest and (users := self._users(image.id)) and not force:
             raise Conflict(
                 f'conflict: unable to remove repository reference "{ref}" (must force) - '
@@ -60,6 +65,7 @@ class Removal:
 
     def _by_id(self, ref: str, image: Image, *, force: bool, prune: bool) -> list[Deleted]:
         short = _short(image.id)
+        self._check_shown(image)
         for user in self._users(image.id):
             state = "running" if user.running else "stopped"
             if user.running or not force:
@@ -81,6 +87,14 @@ class Removal:
                 "child images"
             )
         return self._untag(image, names) + self._delete(image, prune=prune)
+
+    def _check_shown(self, image: Image) -> None:
+        if places := self._shown(image.id):
+            raise Conflict(
+                f"conflict: unable to delete {_short(image.id)} (cannot be forced) - image is "
+                f"mounted on {places[0]}",
+                hint="lading image unmount",
+            )
 
     def _untag(self, image: Image, names: Sequence[str]) -> list[Deleted]:
         self._catalog.unpoint(names)
@@ -111,7 +125,8 @@ class Removal:
             parent = self._catalog.get(self._catalog.find(parent_id))
         except NotFound:
             return []
-        if self._catalog.canonical_names(parent.id) or self._users(parent.id):
+        held = self._users(parent.id) or self._shown(parent.id)
+        if self._catalog.canonical_names(parent.id) or held:
             return []
         return self._delete(parent, prune=True)
 
