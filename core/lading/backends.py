@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,32 +156,45 @@ def load(
     only: Sequence[str] = (),
     policy: Policy | None = None,
     wrappers: Sequence[Any] = (),
+    failed: Mapping[str, str] = {},
 ) -> Backends[Any]:
     """Load every installed backend of a role (or those named in ``only``), keeping failures.
 
     ``contexts`` makes the :class:`Context` for a name; ``wrappers`` are extensions, asked through
-    their ``wrap`` method for an object that wraps this backend's hooks.
+    their ``wrap`` method for an object that wraps this backend's hooks. ``failed`` names those that
+    another process of the engine could not load already, with the reason.
     """
     found: Backends[Any] = Backends(role, default)
     for origin in discover(role):
         if only and origin.name not in only:
             continue
         if origin.name in found.loaded or origin.name in found.failed:
-            log.warning(
-                '%s backend "%s" of %s ignored: the name is taken',
-                role,
-                origin.name,
-                origin.distribution,
-            )
+            _keep(found, f"{origin.name} of {origin.distribution}", _name_is_taken(origin))
             continue
         try:
             if policy is not None:
                 policy.check(origin.distribution, origin.target)
+            if reason := failed.get(origin.name):
+                raise LadingError(reason)
             found.loaded[origin.name] = assemble(origin, contexts(origin.name), wrappers)
         except Exception as error:
-            found.failed[origin.name] = Failed(origin, _reason(error), _remedy(origin, error))
-            log.warning('%s backend "%s": %s', role, origin.name, _reason(error))
+            failure = Failed(origin, reason_of(error), _remedy(origin, error))
+            _keep(found, origin.name, failure)
     return found
+
+
+def _keep(found: Backends[Any], key: str, failure: Failed) -> None:
+    found.failed[key] = failure
+    role, name = failure.origin.role, failure.origin.name
+    log.warning('%s backend "%s" failed: %s', role, name, failure.reason)
+
+
+def _name_is_taken(origin: Origin) -> Failed:
+    return Failed(
+        origin,
+        f"{origin.distribution} is ignored: another distribution has the name",
+        f"uninstall one of the distributions that offer {origin.role} backend {origin.name}",
+    )
 
 
 def assemble(
@@ -222,6 +236,8 @@ def _construct(origin: Origin, context: Context) -> Any:
 
 
 def _probe(manager: pluggy.PluginManager) -> Probe:
+    if not manager.hook.probe.get_hookimpls():
+        return Probe(usable=True)  # an extension need not have the hook
     answer = _under_deadline(manager.hook.probe, PROBE_DEADLINE, "probe")
     if not isinstance(answer, Probe):
         raise LadingError(f"probe returned {type(answer).__name__}, not lading.hooks.Probe")
@@ -242,6 +258,9 @@ def _under_deadline(call: Callable[[], Result], seconds: float, what: str) -> Re
     thread = threading.Thread(target=run, daemon=True, name=f"backend-{what}")
     thread.start()
     thread.join(seconds)
+    if errors and not isinstance(errors[0], Exception):
+        # SystemExit and its like are a plugin's last word, not the engine's.
+        raise LadingError(reason_of(errors[0])) from errors[0]
     if errors:
         raise errors[0]
     if not outcome:
@@ -255,10 +274,24 @@ def _validate(origin: Origin, backend: Any) -> pluggy.PluginManager:
     for attribute in ("spec_version", "capabilities"):
         if not hasattr(backend, attribute):
             raise LadingError(f"the backend has no attribute {attribute}")
+    if not isinstance(backend.spec_version, int):
+        raise LadingError(f"its spec_version is {backend.spec_version!r}, not a whole number")
+    if not isinstance(backend.capabilities, set | frozenset):
+        kind = type(backend.capabilities).__name__
+        raise LadingError(f"its capabilities are a {kind}, not a frozenset of names")
     if not 1 <= backend.spec_version <= contract.SPEC_VERSION:
         raise LadingError(
             f"written for version {backend.spec_version} of the {origin.role} contract; "
-            f"this Lading speaks versions 1 to {contract.SPEC_VERSION}"
+            f"this Lading speaks versions 1 to {contract.SPEC_VERSION}",
+            hint=f"install the version of {origin.distribution or 'it'} that is for this Lading",
+        )
+    if unknown := sorted(set(backend.capabilities) - set(contract.CAPABILITIES)):
+        log.warning(
+            '%s backend "%s" declares %s, which mean nothing here; known: %s',
+            origin.role,
+            origin.name,
+            ", ".join(unknown),
+            ", ".join(contract.CAPABILITIES),
         )
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(required)
@@ -267,10 +300,13 @@ def _validate(origin: Origin, backend: Any) -> pluggy.PluginManager:
         manager.add_hookspecs(protocol)
         if capability in backend.capabilities:
             wanted |= hook_names(protocol)
-    manager.register(backend, name=origin.name)
-    manager.check_pending()
+    try:
+        manager.register(backend, name=origin.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise LadingError(_breach(manager, error)) from error
     if origin.role == "extension":
-        wanted = {name for name in wanted if name == "probe" or hasattr(backend, name)}
+        wanted = {name for name in wanted if hasattr(backend, name)}
     for hook in sorted(wanted):
         _check_hook(manager, origin.name, hook)
     return manager
@@ -290,13 +326,21 @@ def _check_hook(manager: pluggy.PluginManager, plugin: str, hook: str) -> None:
         )
 
 
-def _reason(error: BaseException) -> str:
+def _breach(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
+    """What pluggy says in several lines, in one, with the signature that would be right."""
+    text = " ".join(str(error).split())
+    for name in re.findall(r"for hook '(\w+)'", text):
+        caller = getattr(manager.hook, name)
+        return f"{text}; its signature is {name}{inspect.signature(caller.spec.function)}"
+    return text
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong with a plugin, in one line."""
+    if isinstance(error, LadingError) and error.message:
+        return error.message.splitlines()[0]
     text = str(error).strip().splitlines()
-    return (
-        text[0]
-        if text and isinstance(error, LadingError)
-        else (f"{type(error).__name__}: {text[0] if text else 'no message'}")
-    )
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
 
 
 def _remedy(origin: Origin, error: BaseException) -> str:

@@ -25,6 +25,8 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 
 # What Docker's own daemons answer although their definitions do not say so.
 UNDOCUMENTED = (
+    # Lading's own member of /info.
+    r"^\$\.Lading: unknown member",
     # Go's nil of a list, a map or a pointer is null on the wire; clients rely on the member.
     r"Config\.(Cmd|Entrypoint|Volumes|OnBuild): null",
     r"^\$\.HostConfig\.(MemorySwappiness|OomKillDisable): null",

@@ -15,6 +15,7 @@ from lading.api.failures import error_response
 from lading.api.host_mounts import HostMountRoutes
 from lading.api.images import ImageRoutes
 from lading.api.networks import NetworkRoutes
+from lading.api.plugins import PluginRoutes
 from lading.api.streams import StreamRoutes
 from lading.api.system import SystemRoutes
 from lading.api.transfers import TransferRoutes
@@ -74,6 +75,7 @@ def make_app(engine: Engine) -> Api:
         SystemRoutes,
         BuildRoutes,
         HostMountRoutes,
+        PluginRoutes,
     ):
         group(engine).register(api)
     return api

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from lading.api.parameters import Filters
 from lading.api.progress import Emit
+from lading.backends import Backends
 from lading.build.builder import Builder
 from lading.config import Settings
 from lading.containers import Container, Containers
@@ -75,6 +76,8 @@ class Engine(Protocol):
     def transfers(self) -> Transfers: ...
     @property
     def settings(self) -> Settings: ...
+    @property
+    def roles(self) -> Sequence[Backends[Any]]: ...
 
     def builder(self) -> Builder:
         """Make the builder; asked for once."""

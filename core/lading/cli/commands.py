@@ -52,6 +52,7 @@ IMAGES: dict[str, Entry] = {
 }
 GENERAL: dict[str, Entry] = {
     "completion": ("lading.cli.completion:completion", "Print a completion script for a shell"),
+    "doctor": ("lading.cli.system.doctor:doctor", "Tell what works on this host, and why not"),
     "events": ("lading.cli.system.events:events", "Watch what happens in the daemon"),
     "info": ("lading.cli.system.info:info", "Show the daemon's state and its host"),
     "inspect": ("lading.cli.inspection:inspect", "Show all about any object"),
@@ -90,6 +91,13 @@ NETWORK: dict[str, Entry] = {
     "prune": ("lading.cli.system.prune:network_prune", "Remove unused networks"),
     "rm": ("lading.cli.networks:rm", "Remove networks"),
 }
+CONFIG: dict[str, Entry] = {
+    "show": ("lading.cli.system.config:show", "Show the daemon's configuration and its sources"),
+}
+PLUGIN: dict[str, Entry] = {
+    "inspect": ("lading.cli.system.plugins:inspect", "Show all about backends and extensions"),
+    "ls": ("lading.cli.system.plugins:ls", "List backends and extensions"),
+}
 SYSTEM: dict[str, Entry] = {
     "df": ("lading.cli.system.disk:df", "Show the disk space in use"),
     "events": GENERAL["events"],
@@ -105,10 +113,12 @@ VOLUME: dict[str, Entry] = {
 }
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "builder": ("Manage builds", BUILDER),
+    "config": ("Look at the daemon's configuration", CONFIG),
     "container": ("Manage containers", CONTAINER),
     "image": ("Manage images", IMAGE),
     "manifest": ("Manage manifests", MANIFEST),
     "network": ("Manage networks", NETWORK),
+    "plugin": ("Manage backends and extensions", PLUGIN),
     "system": ("Manage the daemon", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }

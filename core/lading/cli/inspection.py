@@ -86,6 +86,12 @@ def _show(call: Call, kinds: Sequence[str], *, size: bool) -> int:
     return 1 if failures else 0
 
 
+def show_objects(found: list[Any], layout: str) -> None:
+    """Print objects as ``inspect`` does: as JSON, or each by a template."""
+    template = _parsed(layout) if layout and layout != "json" else None
+    _write(found, layout, template)
+
+
 def _find(session: Session, kinds: Sequence[str], name: str, size: bool) -> Any:
     for kind in kinds:
         try:

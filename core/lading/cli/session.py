@@ -55,6 +55,13 @@ class Session:
         """The daemon's address as the user would write it."""
         return self._endpoint()[0]
 
+    @property
+    def host_given(self) -> bool:
+        """Whether the user named a daemon, by flag or environment."""
+        names = ("LADING_HOST", "DOCKER_HOST", "DOCKER_CONTEXT")
+        given = self._wanted_host or self._flags.get("context")
+        return bool(given or any(os.environ.get(name) for name in names))
+
     def _endpoint(self) -> tuple[str, str]:
         context = str(self._flags.get("context", ""))
         if self._wanted_host and context:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lading import backends
+from lading import backends, doctor
 from lading.archive import Archives
 from lading.backends import Backends
 from lading.build.builder import Builder
+from lading.choice import contexts, default_of, policy_of
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts
 from lading.daemon import remap
 from lading.errors import LadingError
-from lading.hooks import Context
 from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
 from lading.hooks.network import NetworkBackend
@@ -48,38 +47,6 @@ PRELOAD = (
     "lading.roots.exposed",
     "lading.roots.fill",
 )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """The load policy of the configuration."""
-    plugins = settings.plugins
-    allow = None if plugins.allow is None else tuple(plugins.allow)
-    return Policy(allow, plugins.require_root_owned, plugins.pins)
-
-
-def contexts(settings: Settings, role: str) -> Callable[[str], Context]:
-    """Makes the contexts of a role's backends."""
-    options: dict[str, dict[str, Any]] = dict(getattr(settings, role, {}))
-    if role == "filesystem":
-        own = dict(options.get(settings.storage_driver, {}))
-        for row in settings.storage_opts:
-            key, _, value = row.partition("=")
-            # Docker writes "overlay2.size=..."; the driver's name is understood.
-            own[key.rpartition(".")[2]] = value
-        options[settings.storage_driver] = own
-    make = backends.contexts_under(
-        Path(settings.data_root), Path(settings.exec_root), role, options
-    )
-    if role != "network":
-        return make
-    # The daemon-wide switches that dockerd has; a backend's own table wins.
-    switches = {"iptables": settings.iptables, "ip-forward": settings.ip_forward}
-
-    def with_switches(name: str) -> Context:
-        context = make(name)
-        return dataclasses.replace(context, options={**switches, **context.options})
-
-    return with_switches
 
 
 @contextmanager
@@ -144,11 +111,9 @@ class Engine:
         self._watchers = [b.hook for b in self.extensions.usable()]
         self.operations = Operations(self._watchers)
         self.isolations: Backends[Isolation] = self._load(
-            "isolation", policy, default=settings.default_runtime
+            "isolation", policy, failed=spawner.failed
         )
-        self.filesystems: Backends[Filesystem] = self._load(
-            "filesystem", policy, default=settings.storage_driver
-        )
+        self.filesystems: Backends[Filesystem] = self._load("filesystem", policy)
         self.network_backends: Backends[NetworkBackend] = self._load("network", policy)
         self.registries: Backends[Any] = self._load("registry", policy)
         self.db = Database(data_root / "metadata.db")
@@ -206,17 +171,29 @@ class Engine:
         users = self.containers.users_of_image(image_id)
         return [User(container.id, container.state.running) for container in users]
 
+    @property
+    def roles(self) -> Sequence[Backends[Any]]:
+        """The backends of every role, and the extensions."""
+        return (
+            self.isolations,
+            self.filesystems,
+            self.network_backends,
+            self.registries,
+            self.extensions,
+        )
+
     def _load(
-        self, role: str, policy: Policy, *, default: str = "", only: Any = ()
+        self, role: str, policy: Policy, *, only: Any = (), failed: Mapping[str, str] = {}
     ) -> Backends[Any]:
         wrappers = [] if role == "extension" else self._watchers
         return backends.load(
             role,
             contexts(self.settings, role),
-            default=default,
+            default=default_of(self.settings, role),
             only=only,
             policy=policy,
             wrappers=wrappers,
+            failed=failed,
         )
 
     def veto(self, action: str, container: Mapping[str, Any]) -> None:
@@ -311,12 +288,14 @@ class Engine:
             "LoggingDriver": settings.log_driver,
             "DockerRootDir": settings.data_root,
             "Labels": list(settings.labels),
-            "Runtimes": {name: {"path": name} for name in sorted(self.isolations.loaded)},
+            "Runtimes": {b.name: {"path": b.name} for b in self.isolations.usable()},
             "DefaultRuntime": settings.default_runtime,
             "LiveRestoreEnabled": True,
             "SecurityOptions": security_options(settings),
             "Warnings": self._warnings(),
             "RegistryConfig": self._registry_config(),
+            # Lading's own; Docker's clients pass over members that they do not know.
+            "Lading": {"Plugins": msgspec.to_builtins(doctor.plugin_reports(self.roles))},
         }
 
     def _identity(self) -> str:
@@ -345,14 +324,9 @@ class Engine:
 
     def _warnings(self) -> list[str]:
         rows = []
-        roles: tuple[Backends[Any], ...] = (
-            self.isolations,
-            self.filesystems,
-            self.network_backends,
-            self.registries,
-        )
-        for role in roles:
-            for name, failed in sorted(role.failed.items()):
+        for role in self.roles:
+            for _, failed in sorted(role.failed.items()):
+                name = failed.origin.name
                 rows.append(f'WARNING: {role.role} backend "{name}" failed: {failed.reason}')
             for name, loaded in sorted(role.loaded.items()):
                 if not loaded.probe.usable:

@@ -178,3 +178,6 @@ def hook_names(protocol: type) -> set[str]:
 
 
 OPTIONAL: Mapping[str, type] = {}
+
+#: An extension implements the hooks it wants: it has nothing to declare.
+CAPABILITIES: Mapping[str, str] = {}

@@ -191,3 +191,13 @@ class Changes(Protocol):
 
 
 OPTIONAL: Mapping[str, type] = {"layer-directory": LayerDirectories, "changes": Changes}
+
+#: What each capability promises; a request that needs one which the backend lacks is refused.
+CAPABILITIES: Mapping[str, str] = {
+    "layer-directory": "changes lie as plain files in one directory",
+    "changes": "changed paths are named without a walk through the tree",
+    "quota-size": "the size of a writable snapshot can be limited",
+    "quota-inodes": "the number of inodes of a writable snapshot can be limited",
+    "upper-path": "the writable layer can be placed in a directory of the user's choice",
+    "idmap": "snapshots can be mounted id-mapped, for user namespaces",
+}

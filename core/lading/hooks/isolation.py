@@ -237,3 +237,15 @@ class Checkpoint(Protocol):
 
 
 OPTIONAL: Mapping[str, type] = {"checkpoint": Checkpoint}
+
+#: What each capability promises; a request that needs one which the backend lacks is refused.
+CAPABILITIES: Mapping[str, str] = {
+    "checkpoint": "running containers are written to disk and back",
+    "userns": "user namespaces and id mappings are honoured",
+    "netns-path": "a container may join a network namespace that a path names",
+    "seccomp": "system calls are filtered by config.json's profile",
+    "update": "limits of a running container can be changed",
+    "pause": "all processes of a container can be frozen and thawed",
+    "devices": "access to devices is held to config.json's list",
+    "hooks": "OCI hooks of config.json are run",
+}

@@ -157,3 +157,11 @@ class NetworkBackend(Protocol):
 
 
 OPTIONAL: Mapping[str, type] = {}
+
+#: What each capability promises; a request that needs one which the backend lacks is refused.
+CAPABILITIES: Mapping[str, str] = {
+    "publish": "ports of a container can be published on the host",
+    "ipv6": "endpoints may have IPv6 addresses",
+    "internal": "a network may have no way out",
+    "gateway": "the host has the gateway's address, so containers reach the engine's DNS",
+}

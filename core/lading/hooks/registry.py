@@ -260,3 +260,11 @@ class Registry(Protocol):
 
 
 OPTIONAL: Mapping[str, type] = {}
+
+#: What each capability promises.
+CAPABILITIES: Mapping[str, str] = {
+    "ordered-push": "layers must be pushed one by one, base first",
+    "search": "repositories can be searched for",
+    "delete": "tags and manifests can be removed",
+    "digests": "images have digests by which they can be fetched",
+}

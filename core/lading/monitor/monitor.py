@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Ended execs whose exit a monitor remembers for a daemon that comes back.
 _REMEMBERED: Final = 64
+#: A backend that takes longer to tell whether memory ended counts as one that cannot tell.
+_STATS_SECONDS: Final = 2.0
 #: Less likely to be killed for want of memory than any container; 0 is what containers start from.
 _PROTECTED: Final = -999
 
@@ -244,9 +246,10 @@ class _Monitor:
 
     def _oom_killed(self) -> bool:
         try:
-            return self._isolation.stats(container=self._container).oom_kills > 0
+            with process.deadline(_STATS_SECONDS):
+                return self._isolation.stats(container=self._container).oom_kills > 0
         except Exception:
-            return False  # the cgroup is gone, or the backend cannot tell
+            return False  # the cgroup is gone, or the backend cannot tell, or not in time
 
     def _write_exit(self, found: Exit) -> None:
         try:

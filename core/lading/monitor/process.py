@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from lading.linux import syscalls
 
@@ -34,6 +37,22 @@ def oom_score_adj(value: int) -> None:
         _write("/proc/self/oom_score_adj", str(value))
     except OSError:
         pass
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after so long; for a process with one thread."""
+
+    def over(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _write(path: str, text: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lading.choice import DEFAULT_NETWORK_DRIVER
 from lading.config import Settings
 from lading.errors import Conflict, Denied, Invalid, Unsupported
 from lading.model.docker import IPAMConfig, NetworkCreate
@@ -17,8 +18,6 @@ from lading.networks.ipam import Addresses
 from lading.networks.records import HOST, NULL, Network
 from lading.networks.sandboxes import Parts
 from lading.store.clock import now
-
-DEFAULT_DRIVER = "bridge"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PREFIX = "com.docker.network.bridge."
@@ -68,7 +67,7 @@ def network(body: NetworkCreate, others: Sequence[Network], settings: Settings) 
         id=network_id,
         name=body.name,
         created=now(),
-        driver=body.driver or DEFAULT_DRIVER,
+        driver=body.driver or DEFAULT_NETWORK_DRIVER,
         ranges=tuple(ranges),
         internal=body.internal,
         attachable=body.attachable,
@@ -131,7 +130,7 @@ def _default(settings: Settings, known: Network | None, others: Sequence[Network
         id=known.id if known else secrets.token_hex(32),
         name=membership.BRIDGE,
         created=known.created if known else now(),
-        driver=DEFAULT_DRIVER,
+        driver=DEFAULT_NETWORK_DRIVER,
         ranges=(_default_range(settings, known, others),),
         options=options,
         predefined=True,

@@ -73,6 +73,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown.append(f"Runtimes: {' '.join(sorted(runtimes))}")
         shown += _texts(found, ("DefaultRuntime", "Default Runtime"))
     shown += _texts(found, ("InitBinary", "Init Binary"))
+    shown += _backends(found)
     shown += _security(found)
     shown += _host(found)
     return shown + _end(found)
@@ -80,6 +81,22 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def _texts(found: dict[str, Any], *rows: tuple[str, str]) -> list[str]:
     return [f"{title}: {found[key]}" for key, title in rows if found.get(key)]
+
+
+def _backends(found: dict[str, Any]) -> list[str]:
+    """What of Lading's own a daemon of Lading tells; Docker's tells nothing."""
+    plugins = (found.get("Lading") or {}).get("Plugins") or []
+    if not plugins:
+        return []
+    shown = ["Backends:"]
+    for role in dict.fromkeys(row["Role"] for row in plugins):
+        names = [
+            row["Name"] + ("" if row["Status"] == "usable" else f" ({row['Status']})")
+            for row in plugins
+            if row["Role"] == role
+        ]
+        shown.append(f" {role.capitalize()}: {' '.join(names)}")
+    return shown
 
 
 def _security(found: dict[str, Any]) -> list[str]:
