@@ -74,6 +74,11 @@ class Containers:
         self.monitors.append(monitor)
         return monitor
 
+    def launch_by(self, spawner: Spawner, *args: str) -> Monitor:
+        monitor = spawner.monitor(self.define(*args))
+        self.monitors.append(monitor)
+        return monitor
+
     def run(self, *args: str, **options: Any) -> Monitor:
         return self.launch(self.define(*args, **options))
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lading.monitor import Spawner
 
 Wait = Callable[[Callable[[], bool]], None]
@@ -58,3 +60,21 @@ def test_it_ends_with_the_spawner(spawner_of_its_own: Spawner, wait_until: Wait)
     pair = ready(spawner_of_its_own.pid)
     spawner_of_its_own.close()
     wait_until(lambda: gone(pair))
+
+
+def test_a_spawner_that_was_killed_is_replaced(
+    containers: Any,
+    spawner_of_its_own: Spawner,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Wait,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    spawner = spawner_of_its_own
+    running = containers.launch_by(spawner, "/bin/sleep", "1000")
+    first = spawner.pid
+    os.kill(first, signal.SIGKILL)
+    # A zombie, whose sockets are closed: it stays until it has been waited for.
+    wait_until(lambda: ") Z " in Path(f"/proc/{first}/stat").read_text())
+    assert containers.launch_by(spawner, "/bin/true").wait(30).code == 0
+    assert spawner.pid != first
+    assert running.state().status == "running"

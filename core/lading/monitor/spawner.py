@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import threading
@@ -17,16 +18,18 @@ from lading.monitor.client import Monitor, state_of
 from lading.monitor.launch import IsolationSpec, Launch
 from lading.monitor.task import Task
 
+log = logging.getLogger(__name__)
+
 
 class Spawner:
     """The daemon's handle of the process that forks for it. All methods are thread safe."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
-        self._process = process
-        self._control = control
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
         self._lock = threading.Lock()
         #: Backends and extensions that could not be loaded, by name, with the reason.
         self.failed: Mapping[str, str] = {}
+        self._process, self._control = self._start()
 
     @classmethod
     def launch(
@@ -44,23 +47,27 @@ class Spawner:
         cannot be loaded is in :attr:`failed`, the rest works. Raises Unavailable when the process
         does not come up.
         """
+        return cls(
+            {
+                "backends": [b.to_wire() for b in backends],
+                "extensions": [e.to_wire() for e in extensions],
+                "preload": list(preload),
+                "exec_root": str(exec_root),
+            }
+        )
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = interpreter.start("lading.monitor.spawner_process", theirs.fileno())
-        settings = {
-            "backends": [b.to_wire() for b in backends],
-            "extensions": [e.to_wire() for e in extensions],
-            "preload": list(preload),
-            "exec_root": str(exec_root),
-        }
-        spawner = cls(process, ours)
-        ours.send(json.dumps(settings).encode())
+        ours.send(json.dumps(self._settings).encode())
         answer = ours.recv(1 << 16)
         if not answer:
-            spawner.close()
-            raise Unavailable(f"the spawner ended with status {process.returncode} at its start")
-        spawner.failed = json.loads(answer)["failed"]
-        return spawner
+            ours.close()
+            status = process.wait()
+            raise Unavailable(f"the spawner ended with status {status} at its start")
+        self.failed = json.loads(answer)["failed"]
+        return process, ours
 
     @property
     def pid(self) -> int:
@@ -129,8 +136,18 @@ class Spawner:
         with theirs:
             try:
                 with self._lock:
-                    socket.send_fds(self._control, [kind], [theirs.fileno()])
+                    self._ask(kind, theirs)
             except OSError as error:
                 ours.close()
                 raise Unavailable(f"ask the spawner for a {kind.decode()}: {error}") from error
         return ours
+
+    def _ask(self, kind: bytes, connection: socket.socket) -> None:
+        """Pass a connection to the spawner, to a new one when it was killed; held by the lock."""
+        try:
+            socket.send_fds(self._control, [kind], [connection.fileno()])
+        except (BrokenPipeError, ConnectionResetError):
+            log.error("the spawner ended with status %s: starting another", self._process.wait())
+            self._control.close()
+            self._process, self._control = self._start()
+            socket.send_fds(self._control, [kind], [connection.fileno()])
