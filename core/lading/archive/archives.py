@@ -101,13 +101,14 @@ class Archives:
         """Start a task of this package without waiting for it."""
         return self._spawner.task(f"{TASKS}:{name}", args, fds)
 
-    def apply(self, root: Root, stream: int, *, alone: bool = False) -> Applied:
+    def apply(self, root: Root, stream: int, *, alone: bool = False, init: bool = False) -> Applied:
         """Unpack a layer, compressed or not, read from the descriptor ``stream``.
 
         ``root`` shows the parent layers, so whiteouts are carried out. ``alone``: it has none, so
-        whiteouts mean nothing. Raises Invalid for a bad archive, OSError.
+        whiteouts mean nothing. ``init``: see to the engine's mount points afterwards. Raises
+        Invalid for a bad archive, OSError.
         """
-        args = {**root.to_wire(), "alone": alone}
+        args = {**root.to_wire(), "alone": alone, "init": init}
         return Applied(**self._run("apply", args, [stream]))
 
     def apply_directory(
@@ -146,9 +147,14 @@ class Archives:
         upper: Sequence[Mount],
         out: int,
         layer: LayerDirectory | None = None,
+        latest: int | None = None,
     ) -> Packed:
-        """Write the changes as an OCI layer, uncompressed, to the descriptor ``out``."""
-        return Packed(**self._run("diff", _pair(lower, upper, layer), [out]))
+        """Write the changes as an OCI layer, uncompressed, to the descriptor ``out``.
+
+        No time in it is later than ``latest``, in nanoseconds.
+        """
+        args = {**_pair(lower, upper, layer), "latest": latest}
+        return Packed(**self._run("diff", args, [out]))
 
     def export(self, root: Root, out: int) -> Packed:
         """Write the whole tree."""

@@ -29,10 +29,13 @@ class Digest(Protocol):
 
 
 class Writer:
-    """A tar stream into a descriptor, which it does not own. ``total`` counts the bytes."""
+    """A tar stream into a descriptor, which it does not own. ``total`` counts the bytes.
 
-    def __init__(self, out: int, digest: Digest | None = None) -> None:
-        self._out, self._digest = out, digest
+    Times of files after ``latest``, in nanoseconds, become that.
+    """
+
+    def __init__(self, out: int, digest: Digest | None = None, latest: int | None = None) -> None:
+        self._out, self._digest, self._latest = out, digest, latest
         self._parts: list[bytes] = []
         self._pending = 0
         self._links: dict[tuple[int, int], bytes] = {}
@@ -65,7 +68,7 @@ class Writer:
             uid=status.st_uid,
             gid=status.st_gid,
             # Written in whole seconds, as layers have everywhere else.
-            mtime=status.st_mtime_ns,
+            mtime=self._time(status.st_mtime_ns),
         )
         if kind == stat.S_IFDIR:
             entry.type, entry.name = headers.DIRECTORY, name + b"/" if name else b"./"
@@ -82,6 +85,9 @@ class Writer:
             return
         entry.xattrs = attributes(path)
         self._put(headers.build(entry))
+
+    def _time(self, mtime: int) -> int:
+        return mtime if self._latest is None else min(mtime, self._latest)
 
     def close(self) -> None:
         """Write the trailer and what is pending."""

@@ -49,7 +49,7 @@ _GO_KINDS = {
 _LOWER, _UPPER, _LAYER = b"/lower", b"/upper", b"/layer"
 
 #: What an engine mounts over in every root: (path, kind or link target).
-_INIT = (
+INIT = (
     ("dev/pts", "directory"), ("dev/shm", "directory"), ("dev/console", "file"),
     ("proc", "directory"), ("sys", "directory"), ("etc/hosts", "file"),
     ("etc/hostname", "file"), ("etc/resolv.conf", "file"), (".dockerenv", "file"),
@@ -58,11 +58,14 @@ _INIT = (
 
 
 def apply(args: Args, fds: Sequence[int]) -> Json:
-    """Unpack a layer on the mounted root."""
+    """Unpack a layer on the mounted root; with ``init`` the mount points are there afterwards."""
     source, digest = _opened(fds[0])
     _enter(args)
     unpacker = Unpacker(Options())
-    return _unpack(unpacker, Reader(source, digest), digest)
+    done = _unpack(unpacker, Reader(source, digest), digest)
+    if args["init"]:
+        _make_init()
+    return done
 
 
 def apply_directory(args: Args, fds: Sequence[int]) -> Json | None:
@@ -109,7 +112,7 @@ def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
 def diff(args: Args, fds: Sequence[int]) -> Json:
     """Write differences as a layer."""
     digest = hashlib.sha256()
-    writer = pack.Writer(fds[0], digest)
+    writer = pack.Writer(fds[0], digest, args["latest"])
     size = entries = 0
     _enter_both(args)
 
@@ -196,9 +199,13 @@ def copy_in(args: Args, fds: Sequence[int]) -> None:
 def touch_init(args: Args, fds: Sequence[int]) -> None:
     """Make mount points. Links on the way there, such as those that systemd makes for
     ``/etc/resolv.conf``, give way: they may lead to nothing."""
-    os.umask(0)
     _enter(args)
-    for path, kind in _INIT:
+    _make_init()
+
+
+def _make_init() -> None:
+    os.umask(0)
+    for path, kind in INIT:
         above = posixpath.dirname(path)
         if above:
             _only_directory(above)

@@ -14,16 +14,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lading.archive import headers, pack, tasks
-from lading.build.sources import Content, Digests, Entry, Sources, content_of, resolve
+from lading.build.sources import (
+    Ambiguous,
+    Content,
+    Digests,
+    Entry,
+    InitLayer,
+    Sources,
+    content_of,
+    resolve,
+)
 from lading.errors import Invalid
 from lading.linux import paths
 
 _TARGET, _SOURCE = b"/lower", b"/upper"
 
 
-def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any] | None:
     """Write the layer to a descriptor; its digest, length, sizes, and that of what it is made of,
-    which comes of the same reading."""
+    which comes of the same reading. None when the images have to be seen without the init layer."""
+    try:
+        return _copy(args, fds)
+    except Ambiguous:
+        return None
+
+
+def _copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     tasks._enter_both(args)
     digest = hashlib.sha256()
     writer = pack.Writer(fds[0], digest)
@@ -31,7 +47,8 @@ def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         paths.opened_root(_TARGET.decode()) as target,
         paths.opened_root(_SOURCE.decode()) as source,
     ):
-        work = _Copy(args, writer, target, Sources(_SOURCE, source, args["exclude"]))
+        init = InitLayer(_SOURCE) if args["init_source"] else None
+        work = _Copy(args, writer, target, Sources(_SOURCE, source, args["exclude"], init))
         work.run()
     writer.close()
     return {
@@ -43,14 +60,18 @@ def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def content(args: Mapping[str, Any], fds: Sequence[int]) -> str:
-    """Only the digest of what would be copied."""
+def content(args: Mapping[str, Any], fds: Sequence[int]) -> str | None:
+    """Only the digest of what would be copied; None as :func:`copy`."""
     tasks._enter({**args, "rootfs": args["upper"], "binds": [], "pid": 0})
     with paths.opened_root("/") as root:
-        return content_of(
-            Sources(b"", root, args["exclude"]), args["sources"], args["files"], Digests(),
-            parents=args["parents"], owners=args["keep"],
-        )  # fmt: skip
+        init = InitLayer(b"") if args["init_source"] else None
+        try:
+            return content_of(
+                Sources(b"", root, args["exclude"], init), args["sources"], args["files"],
+                Digests(), parents=args["parents"], owners=args["keep"],
+            )  # fmt: skip
+        except Ambiguous:
+            return None
 
 
 class _Copy:
@@ -59,6 +80,7 @@ class _Copy:
     ) -> None:
         self._args, self._writer = args, writer
         self._target, self._sources = target, sources
+        self._check = InitLayer(_TARGET).check if args["init_target"] else None
         self._made: set[bytes] = set()
         self._owner = _owner(args["owner"], target)
         self._mtime: int | None = args["mtime"]
@@ -69,7 +91,7 @@ class _Copy:
     def run(self) -> None:
         """Copy everything that was asked for."""
         dest = os.fsencode(self._args["dest"])
-        place = resolve(self._target, dest)
+        place = self._resolve(dest)
         files = self._args["files"]
         found = [[*self._sources.matching(pattern)] for pattern in self._args["sources"]]
         count = sum(map(len, found)) + len(files)
@@ -88,7 +110,7 @@ class _Copy:
         for name, content in files:
             self.content.document(name, content)
             where = posixpath.join(place, os.fsencode(name)) if into else place
-            self._inline(resolve(self._target, where), content.encode())
+            self._inline(self._resolve(where), content.encode())
 
     def _one(self, path: bytes, place: bytes, *, into: bool) -> None:
         self.content.begin(path if self._args["parents"] else b"")
@@ -102,21 +124,21 @@ class _Copy:
             elif whole:
                 where = posixpath.join(place, entry.relative)
                 if stat.S_ISDIR(entry.status.st_mode):
-                    where = resolve(self._target, where)
+                    where = self._resolve(where)
                 else:
-                    above = resolve(self._target, posixpath.dirname(where))
+                    above = self._resolve(posixpath.dirname(where))
                     where = posixpath.join(above, posixpath.basename(where))
                 self._entry(entry, where)
             else:
                 place = self._shown_place(place, posixpath.dirname(path))
                 where = posixpath.join(place, entry.relative) if into else place
-                self._entry(entry, resolve(self._target, where, last=False))
+                self._entry(entry, self._resolve(where, last=False))
 
     def _shown_place(self, place: bytes, above: bytes) -> bytes:
         """Where things go that stand below ``above`` in the source."""
         if not self._args["parents"]:
             return place
-        return resolve(self._target, posixpath.join(place, above))
+        return self._resolve(posixpath.join(place, above))
 
     def _entry(self, entry: Entry, where: bytes) -> None:
         status = entry.status
@@ -183,7 +205,12 @@ class _Copy:
             mtime=self._args["now"] if self._mtime is None else self._mtime,
         )  # fmt: skip
 
+    def _resolve(self, path: bytes, *, last: bool = True) -> bytes:
+        return resolve(self._target, path, last=last, check=self._check)
+
     def _is_directory(self, path: bytes) -> bool:
+        if self._check is not None and path:
+            self._check(path)
         try:
             return stat.S_ISDIR(paths.status(self._target, path or b".").st_mode)
         except OSError:

@@ -29,6 +29,7 @@ from lading.model import oci
 from lading.model.dockerfile import Instruction, file_heredocs
 from lading.model.substitution import split_words, substitute
 from lading.monitor import Spawner
+from lading.store.blobs import BlobWriter
 
 _FLAGS = {
     "COPY": ("from", "chown", "chmod", "link", "parents", "exclude"),
@@ -97,6 +98,14 @@ def _mode(text: str) -> int | None:
     return mode
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A root; ``init``: with the init layer somewhere in it."""
+
+    recipe: Sequence[Mount]
+    init: bool = False
+
+
 class Ready:
     """The sources of one instruction in place."""
 
@@ -104,7 +113,7 @@ class Ready:
         self, layers: Layers, work: Copying, source: Image | None, stack: ExitStack
     ) -> None:
         self._layers, self._work, self._source, self._stack = layers, work, source, stack
-        self._located: tuple[Copying, Sequence[Mount]] | None = None
+        self._located: tuple[Copying, Seen] | None = None
 
     def origin(self) -> str:
         """A name that stands for the whole source, where it has one: the same name, the same
@@ -116,7 +125,11 @@ class Ready:
         layers, work = self._layers, self._work
         if self._source is None and not any("://" in name for name in work.sources):
             return layers.content_of_context(work)
-        return str(layers.run("content", self._args(), ()))
+        found = layers.run("content", self._args(), ())
+        if found is None:
+            self._located = None
+            found = layers.run("content", self._args(exactly=True), ())
+        return str(found)
 
     def write(self, target: Image | None) -> tuple[NewLayer | None, str]:
         """The layer as a blob, None when there is nothing in it, and :meth:`content`.
@@ -124,22 +137,35 @@ class Ready:
         ``target``: what it is copied to.
         """
         layers = self._layers
-        lower = layers.view(target, self._stack) if target else layers.empty(self._stack)
-        args = {**self._args(), "lower": _wire(lower)}
         with layers.images.blobs.writer() as writer:
-            done = layers.run("copy", args, [writer.fileno()])
+            done = self._copied(target, writer)
+            if done is None:
+                writer.restart()
+                self._located = None
+                done = self._copied(target, writer, exactly=True)
             if not done["entries"]:
                 return None, done["content"]
             writer.commit_written(done["digest"])
         layer = NewLayer(done["digest"], done["digest"], oci.LAYER, done["size"], done["length"])
         return layer, done["content"]
 
-    def _args(self) -> dict[str, Any]:
+    def _copied(self, target: Image | None, writer: BlobWriter, *, exactly: bool = False) -> Any:
+        layers, args = self._layers, self._args(exactly=exactly)
+        if target is None:
+            seen = Seen(layers.empty(self._stack))
+        else:
+            seen = layers.view(target, self._stack, exactly=exactly)
+        args |= {"lower": _wire(seen.recipe), "init_target": seen.init}
+        return layers.run("copy", args, [writer.fileno()])
+
+    def _args(self, *, exactly: bool = False) -> dict[str, Any]:
         if self._located is None:
-            self._located = self._layers.located(self._work, self._source, self._stack)
-        (work, place), epoch = self._located, self._layers.epoch
+            layers = self._layers
+            self._located = layers.located(self._work, self._source, self._stack, exactly=exactly)
+        (work, seen), epoch = self._located, self._layers.epoch
         return {
-            "upper": _wire(place),
+            "upper": _wire(seen.recipe),
+            "init_source": seen.init,
             "layer": None,
             "sources": list(work.sources),
             "dest": work.dest,
@@ -193,26 +219,29 @@ class Layers:
             )
 
     def located(
-        self, work: Copying, source: Image | None, stack: ExitStack
-    ) -> tuple[Copying, Sequence[Mount]]:
+        self, work: Copying, source: Image | None, stack: ExitStack, *, exactly: bool
+    ) -> tuple[Copying, Seen]:
         """What is copied, and where that can be seen."""
         if source is not None:
-            return work, self.view(source, stack)
+            return work, self.view(source, stack, exactly=exactly)
         return self._fetched(work, stack) if work.name == "ADD" else (work, self._context())
 
-    def _context(self) -> Sequence[Mount]:
-        return context.recipe(self._directory)
+    def _context(self) -> Seen:
+        return Seen(context.recipe(self._directory))
 
-    def view(self, image: Image, stack: ExitStack) -> Sequence[Mount]:
-        """An image's root, read-only."""
-        backend = self.images.default_filesystem()
-        parent = self.images.unpacking.unpacked(image, backend)
+    def view(self, image: Image, stack: ExitStack, *, exactly: bool) -> Seen:
+        """An image's root, read-only; ``exactly``: without any init layer."""
+        backend, unpacking = self.images.default_filesystem(), self.images.unpacking
+        if exactly:
+            parent, exact = unpacking.unpacked(image, backend), True
+        else:
+            parent, exact = unpacking.seen(image, backend)
         if not parent:
-            return self.empty(stack)
+            return Seen(self.empty(stack))
         key = f"unpack-view-{uuid4().hex}"
         recipe = backend.hook.view(key=key, parent=parent, labels={})
         stack.callback(lambda: backend.hook.remove(key=key))
-        return tuple(recipe)
+        return Seen(tuple(recipe), not exact)
 
     def empty(self, stack: ExitStack) -> Sequence[Mount]:
         """A root without anything in it."""
@@ -224,7 +253,7 @@ class Layers:
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
 
-    def _fetched(self, work: Copying, stack: ExitStack) -> tuple[Copying, Sequence[Mount]]:
+    def _fetched(self, work: Copying, stack: ExitStack) -> tuple[Copying, Seen]:
         """ADD's own: URLs are fetched, archives of the context unpacked."""
         special = [s for s in work.sources if "://" in s or self._is_archive(s)]
         if not special:
@@ -238,14 +267,13 @@ class Layers:
             stack.callback(os.close, source)
             self._archives.copy_in(Root(context.recipe(place)), "/", source)
             dest = work.dest.rstrip("/") + "/"
-            return replace(work, sources=("/",), dest=dest, keep=not work.owner), context.recipe(
-                place
-            )
+            work = replace(work, sources=("/",), dest=dest, keep=not work.owner)
+            return work, Seen(context.recipe(place))
         name = posixpath.basename(urlsplit(special[0]).path)
         if not name:
             raise Invalid(f"cannot determine filename from url: {special[0]}")
         self._download(special[0], place / name, work.checksum)
-        return replace(work, sources=(name,)), context.recipe(place)
+        return replace(work, sources=(name,)), Seen(context.recipe(place))
 
     def _download(self, url: str, path: Path, checksum: str) -> None:
         digest = hashlib.sha256()

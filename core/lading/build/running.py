@@ -15,9 +15,9 @@ import msgspec
 
 from lading.build.hosting import SCRIPT, Given
 from lading.containers import Containers
-from lading.containers.options import AttachOptions, CommitOptions
+from lading.containers.options import AttachOptions
 from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound
-from lading.images import Image
+from lading.images import Image, NewLayer
 from lading.model.docker import ContainerConfig, HostConfig, NetworkingConfig
 from lading.model.dockerfile import Instruction
 
@@ -85,8 +85,9 @@ class Runner:
         *,
         remove: bool,
         force_remove: bool,
-    ) -> Image:
-        """Run and commit. Raises CommandFailed."""
+        latest: int | None,
+    ) -> NewLayer | None:
+        """Run; the layer of what it changes. Raises CommandFailed."""
         host = self._hosting(instruction, given)
         config = ContainerConfig(
             image=image.id,
@@ -114,8 +115,8 @@ class Runner:
                 raise CommandFailed(
                     f"The command '{command.shown}' returned a non-zero code: {code}", code
                 )
-            done = self._containers.commit(
-                made, CommitOptions(pause=False, mount_points=given.mount_points)
+            done = self._containers.settle(
+                made, keep=not remove, latest=latest, mount_points=given.mount_points
             )
             keep = not remove
             return done

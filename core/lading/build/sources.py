@@ -11,10 +11,11 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lading.archive import pack
+from lading.archive.tasks import INIT
 from lading.errors import Invalid, NotFound
 from lading.linux import paths
 
@@ -32,11 +33,59 @@ class Entry:
     status: os.stat_result
 
 
+class Ambiguous(Exception):
+    """What is at a place may be the init layer's doing: the image alone has to be looked at."""
+
+
+#: A look at a path, relative and without links, that raises Ambiguous.
+Check = Callable[[bytes], None]
+
+
+class InitLayer:
+    """Tells which places of a root at ``top`` may look otherwise in the image itself."""
+
+    _PLACES = frozenset(os.fsencode(path) for path, _ in INIT)
+
+    def __init__(self, top: bytes) -> None:
+        self._top = top
+        self._known: set[bytes] = set()
+
+    def check(self, path: bytes) -> None:
+        """Raise Ambiguous for a path that is one of them, or lies below or above."""
+        parts = path.split(b"/")
+        for end in range(1, min(len(parts), 2) + 1):
+            here = b"/".join(parts[:end])
+            if here in self._PLACES:
+                raise Ambiguous
+            if here not in self._known and end == 1:
+                self._above(here)
+
+    def _above(self, here: bytes) -> None:
+        """A directory that has more than the init layer's places was there before."""
+        own = {p.rpartition(b"/")[2] for p in self._PLACES if p.startswith(here + b"/")}
+        if own:
+            try:
+                inside = set(os.listdir(self._top + b"/" + here))
+            except OSError:
+                inside = set()
+            if inside <= own:
+                raise Ambiguous
+        self._known.add(here)
+
+    def check_whole(self, path: bytes) -> None:
+        """Raise Ambiguous if one of them lies below a path."""
+        self.check(path)
+        if not path or any(place.startswith(path + b"/") for place in self._PLACES):
+            raise Ambiguous
+
+
 class Sources:
     """Selects in the tree that is seen at ``top`` and open as ``root``."""
 
-    def __init__(self, top: bytes, root: int, exclude: Sequence[str]) -> None:
-        self._top, self._root = top, root
+    def __init__(
+        self, top: bytes, root: int, exclude: Sequence[str], init: InitLayer | None = None
+    ) -> None:
+        self._top, self._root, self._init = top, root, init
         self._excluded = [expression(p.strip("/")) for p in exclude]
 
     def matching(self, pattern: str) -> list[bytes]:
@@ -65,12 +114,18 @@ class Sources:
         return found
 
     def _names(self, above: bytes) -> list[bytes]:
-        place = self._top + b"/" + resolve(self._root, above)
+        real = self._resolve(above)
+        if self._init is not None:
+            self._init.check_whole(real)
+        place = self._top + b"/" + real
         return sorted(os.listdir(place)) if os.path.isdir(place) else []
 
     def entries(self, path: bytes) -> Iterator[Entry]:
         """A file by its name, or a directory and what is in it, parents first."""
-        top = self._top + b"/" + resolve(self._root, path)
+        real = self._resolve(path)
+        if self._init is not None:
+            self._init.check_whole(real)
+        top = self._top + b"/" + real
         status = os.lstat(top)
         if not stat.S_ISDIR(status.st_mode):
             name = posixpath.basename(path)
@@ -81,6 +136,9 @@ class Sources:
         for relative, inner in pack.walk(top):
             if not self._excluded or not self._skipped(relative):
                 yield Entry(relative, top + b"/" + relative, inner)
+
+    def _resolve(self, path: bytes) -> bytes:
+        return resolve(self._root, path, check=self._init.check if self._init else None)
 
     def _skipped(self, relative: bytes) -> bool:
         parts = os.fsdecode(relative).split("/")
@@ -177,8 +235,11 @@ def _read(path: bytes) -> bytes:
     return digest.digest()
 
 
-def resolve(root: int, path: bytes, *, last: bool = True) -> bytes:
-    """A path without links and dots, relative to the root; ``last``: its last part is followed."""
+def resolve(root: int, path: bytes, *, last: bool = True, check: Check | None = None) -> bytes:
+    """A path without links and dots, relative to the root; ``last``: its last part is followed.
+
+    ``check`` is shown each path on the way.
+    """
     todo = [p for p in path.split(b"/") if p not in (b"", b".")]
     done: list[bytes] = []
     links = 0
@@ -188,6 +249,8 @@ def resolve(root: int, path: bytes, *, last: bool = True) -> bytes:
             done = done[:-1]
             continue
         here = b"/".join([*done, part])
+        if check is not None:
+            check(here)
         try:
             status = paths.status(root, here, follow=False)
         except OSError:

@@ -152,18 +152,12 @@ class Stages:
             return
         command = Command(words, [*arguments, *state.proxies()], shown)
         with self._hosting.ready(mounts, script, self._source, self._gone) as given:
-            done = self._runner.run(
+            layer = self._runner.run(
                 state.image, instruction, command, given, self._tell,
                 remove=self._options.remove, force_remove=self._options.force_remove,
+                latest=None if self._epoch is None else self._epoch * 10**9,
             )  # fmt: skip
-        layer = None
-        if len(done.layers) > len(state.image.layers):
-            top = done.layers[-1]
-            layer = NewLayer(top.diff_id, top.digest, top.media_type, top.size, top.length)
         self._derive(state, key, layer, prefix + shown)
-        if done.id != state.identity:
-            # It held the changes, with the settings of the container.
-            self._images.catalog.drop(done.id)
 
     def _copy(self, state: State, instruction: Instruction) -> None:
         work = Copying.of(instruction, state)

@@ -46,7 +46,7 @@ from lading.containers.start import Starter
 from lading.containers.table import Live, Table
 from lading.containers.users import Users
 from lading.errors import Conflict, NotFound, Unsupported
-from lading.images import Image
+from lading.images import Image, NewLayer
 from lading.model.docker import (
     ContainerConfig,
     EndpointSettings,
@@ -305,6 +305,16 @@ class Containers:
         live = self._table.find(ref)
         with live.lock:
             return self.host_mounts.hide(live.id, f"container {live.record.name}", force=force)
+
+    def settle(self, ref: str, *, keep: bool = False, latest: int | None = None) -> NewLayer | None:
+        """What a stopped container has changed, as a layer; None for nothing.
+
+        Unless ``keep``, its root becomes that of an image with this layer: the container can only
+        be removed then. To be called within ``Images.adding``.
+        """
+        return self._content.settle(
+            self._table.find(ref), keep=keep, latest=latest, mount_points=mount_points
+        )
 
     def prune(self, chosen: Mapping[str, Sequence[str]]) -> Pruned:
         """Remove all stopped containers that pass the filters (``until``, ``label``)."""

@@ -22,7 +22,7 @@ from lading.containers.users import Users
 from lading.errors import Conflict, Denied, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory
-from lading.images import Image
+from lading.images import Image, NewLayer
 from lading.model.docker import ContainerConfig
 from lading.operations import carried
 
@@ -206,9 +206,6 @@ class Content:
         config = merge.merged(options.config or ContainerConfig(), record.config)
         with self._frozen(record, wanted=options.pause), self._compared(record) as compared:
             lower, upper, layer = compared
-            if options.mount_points:
-                whole = upper or self._mounts(record)
-                parts.archives.drop_mount_points(lower, whole, options.mount_points)
             image = parts.images.commit(
                 self._parent(record),
                 merge.image_settings(config),
@@ -228,6 +225,26 @@ class Content:
 
     def _mounts(self, record: Container) -> Sequence[Mount]:
         return self._parts.filesystems.get(record.filesystem).hook.mounts(key=record.id)
+
+    def settle(
+        self, live: Live, *, keep: bool, latest: int | None, mount_points: Sequence[str]
+    ) -> NewLayer | None:
+        """See :meth:`lading.containers.Containers.settle`."""
+        parts, record = self._parts, live.record
+        with self._compared(record) as (lower, upper, directory):
+            if mount_points:
+                whole = upper or self._mounts(record)
+                parts.archives.drop_mount_points(lower, whole, mount_points)
+            layer = parts.images.layer(lower, upper, directory, latest=latest)
+        # Times that were moved are moved only in the layer.
+        if layer is not None and not keep and latest is None:
+            diffs = [la.diff_id for la in parts.images.get(record.image).layers]
+            known = self._users.unchanged(record)
+            name = parts.images.unpacking.adopt(
+                [*diffs, layer.diff_id], record.filesystem, record.id
+            )
+            self._users.remember(record.filesystem, name, known)
+        return layer
 
     def _parent(self, record: Container) -> Image | None:
         try:

@@ -103,11 +103,7 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class CommitOptions:
-    """``POST /commit``. ``config`` overrides the container's; ``changes`` are instructions.
-
-    ``mount_points`` are paths at which something was mounted: what the engine has made there to
-    mount on is left out, if nothing was put into it.
-    """
+    """``POST /commit``. ``config`` overrides the container's; ``changes`` are instructions."""
 
     repo: str = ""
     tag: str = ""
@@ -116,7 +112,6 @@ class CommitOptions:
     pause: bool = True
     changes: Sequence[str] = ()
     config: ContainerConfig | None = None
-    mount_points: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,15 @@ class Users:
         found = resolve(user, record.host_config.group_add, passwd, group)
         return User(found.uid, found.gid, found.groups, found.home)
 
+    def unchanged(self, record: Container) -> list[str] | None:
+        """The databases of a container's image, if its own layer leaves them as they are."""
+        return self._databases(record) if self._untouched(record) else None
+
+    def remember(self, filesystem: str, snapshot: str, databases: list[str] | None) -> None:
+        """Take over what :meth:`unchanged` told for a snapshot made of that container."""
+        if databases is not None:
+            self._images[filesystem, snapshot] = databases
+
     def _databases(self, record: Container) -> list[str]:
         if record.rootfs or not self._untouched(record):
             return self._read(record)

@@ -266,6 +266,20 @@ class Images:
                 self.catalog.point(named.canonical, image_id)
         return self.catalog.get(image_id)
 
+    def layer(
+        self,
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        layer: LayerDirectory | None = None,
+        *,
+        latest: int | None = None,
+    ) -> NewLayer | None:
+        """What ``upper`` changes against ``lower`` as a layer's blob, None for nothing.
+
+        To be called within :meth:`adding`. No time in it is after ``latest``, in nanoseconds.
+        """
+        return self._making.layer(lower, upper, layer, latest)
+
     def default_filesystem(self) -> Loaded[Filesystem]:
         """The backend on which new images are unpacked."""
         return self._filesystems.get()

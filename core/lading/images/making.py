@@ -84,6 +84,21 @@ class Making:
         media_type = _MEDIA_TYPES.get(kind, f"{oci.LAYER}+{kind}")
         return NewLayer(read.diff_id, digest, media_type, read.size, read.length)
 
+    def layer(
+        self,
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        layer: LayerDirectory | None,
+        latest: int | None = None,
+    ) -> NewLayer | None:
+        """What ``upper`` changes against ``lower``; None for nothing."""
+        with self._blobs.writer() as writer:
+            packed = self._archives.diff(lower, upper, writer.fileno(), layer, latest)
+            if not packed.entries:
+                return None
+            writer.commit_written(packed.digest)
+        return NewLayer(packed.digest, packed.digest, oci.LAYER, packed.size, packed.length)
+
     def commit(
         self,
         parent: Image | None,
@@ -99,14 +114,8 @@ class Making:
         created: str = "",
     ) -> str:
         """An image with one more layer: what ``upper`` changes against ``lower``."""
-        with self._blobs.writer() as writer:
-            packed = self._archives.diff(lower, upper, writer.fileno(), layer)
-            empty = packed.entries == 0
-            if not empty:
-                writer.commit_written(packed.digest)
-        new = NewLayer(packed.digest, packed.digest, oci.LAYER, packed.size, packed.length)
         return self.derived(
-            parent, settings, None if empty else new,
+            parent, settings, self.layer(lower, upper, layer),
             created_by=created_by, author=author, comment=comment, container=container,
             created=created,
         )  # fmt: skip

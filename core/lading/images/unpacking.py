@@ -2,14 +2,16 @@
 
 Names on the backend: a layer's chain ID; ``init:<hex>`` for the init layer on top of an image,
 which holds the mount points that an engine needs (docs/decisions/0004); ``unpack-<n>`` while one is
-made. Layers come from the blobs, so every backend can have every image without a registry.
+made. An image that a container's root was adopted for has only an ``init:`` snapshot, which stands
+on the one of the image before. Layers come from the blobs, so every backend can have every image
+without a registry.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
@@ -21,6 +23,7 @@ from lading.errors import Conflict, Invalid, LadingError, NotFound
 from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories
 from lading.images.catalog import Catalog
 from lading.images.records import Image, Layer
+from lading.model import oci
 from lading.operations import carried
 from lading.store.blobs import Blobs
 
@@ -58,10 +61,64 @@ class Unpacking:
             return name
         with self._locks[backend.name, name]:
             if not _exists(backend, name):
-                parent = self.unpacked(image, backend)
-                self._make_init(backend, name, parent)
+                if below := self._stackable(image, backend):
+                    self._stack(image, below, backend)
+                else:
+                    parent = self.unpacked(image, backend)
+                    self._make_init(backend, name, parent)
         self._ready.add((backend.name, name))
         return name
+
+    def seen(self, image: Image, backend: Loaded[Filesystem]) -> tuple[str, bool]:
+        """A committed snapshot that shows the image, and whether it shows nothing else.
+
+        The other kind has the init layer somewhere: all that is at its places may be its doing.
+        """
+        if not image.layers or _exists(backend, image.top_chain):
+            return image.top_chain, True
+        if self._stackable(image, backend) or _exists(backend, _init_name(image.top_chain)):
+            return self.snapshot_for(image, backend.name), False
+        return self.unpacked(image, backend), True
+
+    def adopt(self, layers: Sequence[str], filesystem: str, key: str) -> str:
+        """Let a container's root be that of the image which its changes make, by diff IDs.
+
+        Nothing is unpacked for that image then. Its parent is the image's before, with the init
+        layer; so the snapshots of the layers alone may never exist. Returns the snapshot's name.
+        """
+        backend = self._filesystems.get(filesystem)
+        name = _init_name(oci.chain_ids(list(layers))[-1])
+        with self._locks[backend.name, name]:
+            if not _exists(backend, name):
+                backend.hook.commit(key=key, name=name)
+        self._ready.add((backend.name, name))
+        return name
+
+    def _stackable(self, image: Image, backend: Loaded[Filesystem]) -> int:
+        """How many layers are there with an init layer among them, and not without; 0 for none."""
+        for count in range(len(image.layers), 0, -1):
+            chain = image.layers[count - 1].chain_id
+            if _exists(backend, chain):
+                return 0
+            if _exists(backend, _init_name(chain)):
+                return count
+        return 0
+
+    def _stack(self, image: Image, below: int, backend: Loaded[Filesystem]) -> None:
+        """Unpack what is missing on top of a snapshot that has the init layer."""
+        parent = _init_name(image.layers[below - 1].chain_id)
+        for layer in image.layers[below:]:
+            name = _init_name(layer.chain_id)
+            key = f"{_MAKING}{uuid4().hex}"
+            recipe = backend.hook.prepare(key=key, parent=parent, labels={})
+            try:
+                with self._blobs.open(layer.digest) as blob:
+                    applied = self._archives.apply(Root(tuple(recipe)), blob.fileno(), init=True)
+                self._finish(layer, key, applied, backend, name)
+            except BaseException:
+                _remove(backend, key)
+                raise
+            parent = name
 
     def unpacked(self, image: Image, backend: Loaded[Filesystem]) -> str:
         """Make sure that all layers are on the backend; the top one's snapshot, or ""."""
@@ -159,13 +216,18 @@ class Unpacking:
         return applied
 
     def _finish(
-        self, layer: Layer, key: str, applied: Applied, backend: Loaded[Filesystem]
+        self,
+        layer: Layer,
+        key: str,
+        applied: Applied,
+        backend: Loaded[Filesystem],
+        name: str = "",
     ) -> None:
         if applied.diff_id != layer.diff_id:
             raise Invalid(
                 f"layer {layer.digest} unpacks to {applied.diff_id}, the image says {layer.diff_id}"
             )
-        backend.hook.commit(key=key, name=layer.chain_id)
+        backend.hook.commit(key=key, name=name or layer.chain_id)
         if layer.size < 0 or layer.length < 0:
             self._catalog.measured(layer.diff_id, applied.size, applied.length)
 
