@@ -142,7 +142,7 @@ class Hosting:
         place.chmod(0o755)
         recipe: Sequence[Recipe] = context.recipe(self._directory)
         if image is not None:
-            recipe = self._layers.view(image, stack)
+            recipe = self._layers.view(image, stack, exactly=True).recipe
         copy_tree(self._archives, Root(recipe), path, place)
         return place / path.lstrip("/").rpartition("/")[2]
 

@@ -306,9 +306,18 @@ class Containers:
         with live.lock:
             return self.host_mounts.hide(live.id, f"container {live.record.name}", force=force)
 
-    def settle(self, ref: str, *, keep: bool = False, latest: int | None = None) -> NewLayer | None:
+    def settle(
+        self,
+        ref: str,
+        *,
+        keep: bool = False,
+        latest: int | None = None,
+        mount_points: Sequence[str] = (),
+    ) -> NewLayer | None:
         """What a stopped container has changed, as a layer; None for nothing.
 
+        ``mount_points`` are paths at which something was mounted: what the engine has made there
+        to mount on is left out, if nothing was put into it. No time is after ``latest`` (ns).
         Unless ``keep``, its root becomes that of an image with this layer: the container can only
         be removed then. To be called within ``Images.adding``.
         """
