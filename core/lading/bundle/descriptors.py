@@ -29,13 +29,19 @@ def leave_parent(keyring: str) -> None:
     for number in range(1, signal.NSIG):
         syscalls.libc.signal(number, None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.setsid()
+    lead_session()
     try:
         syscalls.join_session_keyring(f"_ses.{keyring}")
     except OSError as error:
         # A kernel without keys, or a seccomp filter around us that denies them to all below.
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
+
+
+def lead_session() -> None:
+    """Begin a session, unless this process leads one already (which setsid(2) refuses)."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
 
 
 def take_streams(stdio: Stdio) -> None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lading.bundle import attendance, devices, program, seccomp
+from lading.bundle import attendance, descriptors, devices, program, seccomp
 from lading.bundle.channel import Channel
 from lading.bundle.config import Config, Process
 from lading.bundle.state import WAITING, State
 from lading.errors import Conflict, NotFound, StartFailed
 from lading.hooks.isolation import Container, Stdio
-from lading.linux import capabilities, paths, syscalls
+from lading.linux import capabilities, namespaces, paths, syscalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,20 @@ class Joining:
             raise Conflict(f"{name} is {'not started' if waiting else 'paused'}")
         return pidfd
 
+    def namespaces(self) -> int:
+        """Those in which the init differs from this process (``CLONE_NEW*``).
+
+        The others cannot be joined.
+        """
+        found = 0
+        for kind in self.config.namespaces:
+            flag, name = namespaces.KINDS[kind]
+            paths = (f"/proc/{pid}/ns/{name}" for pid in ("self", self.state.pid))
+            ours, theirs = map(os.stat, paths)
+            if ours.st_ino != theirs.st_ino:
+                found |= flag
+        return found
+
     def accompany(self, ours: Channel, pid: int) -> int:
         """Do what the process asks for until it is executed; the console's master or -1."""
         console = -1
@@ -86,7 +100,7 @@ class Joining:
         """Be the process, from its fork to its execution; ``proc`` is a descriptor of procfs."""
         process = self.process
         try:
-            os.setsid()
+            descriptors.lead_session()
             if self.config.remapped:
                 syscalls.setgroups_setresids(0, 0, ())
             if process.terminal:

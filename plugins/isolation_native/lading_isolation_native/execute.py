@@ -15,10 +15,9 @@ from typing import Any, NoReturn
 
 from lading.bundle import descriptors
 from lading.bundle.channel import Channel
-from lading.bundle.config import Config
 from lading.bundle.joined import Joining
 from lading.hooks.isolation import Container, Started, Stdio
-from lading.linux import namespaces, procfs, syscalls
+from lading.linux import procfs, syscalls
 from lading.linux.cgroups import Cgroup
 from lading_isolation_native import create
 
@@ -62,7 +61,7 @@ def _help(plan: Joining, pidfd: int, channel: Channel, report: int) -> NoReturn:
         proc = procfs.open_procfs()
         if not plan.state.group.unified:
             plan.state.group.join()
-        syscalls.setns(pidfd, _kinds(plan.config, plan.state.pid))
+        syscalls.setns(pidfd, plan.namespaces())
         pid = syscalls.clone(syscalls.CLONE_PARENT)
         if pid == 0:
             plan.run(channel, proc)
@@ -70,14 +69,3 @@ def _help(plan: Joining, pidfd: int, channel: Channel, report: int) -> NoReturn:
     except BaseException as error:
         channel.fail(error, 1)
     os._exit(0)
-
-
-def _kinds(config: Config, pid: int) -> int:
-    """The namespaces in which the init differs from this process: the others cannot be joined."""
-    found = 0
-    for kind in config.namespaces:
-        flag, name = namespaces.KINDS[kind]
-        ours, theirs = os.stat(f"/proc/self/ns/{name}"), os.stat(f"/proc/{pid}/ns/{name}")
-        if ours.st_ino != theirs.st_ino:
-            found |= flag
-    return found

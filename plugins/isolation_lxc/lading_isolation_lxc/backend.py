@@ -1,0 +1,102 @@
+"""The backend object: the isolation contract, each hook in a few lines."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from lading.bundle import attendance, lifecycle_hooks
+from lading.bundle.channel import Channel
+from lading.bundle.config import Config
+from lading.bundle.control import CgroupControl
+from lading.bundle.state import State
+from lading.errors import Conflict, Invalid, NotFound, Unsupported
+from lading.hooks import Context, Mount, Probe, hookimpl
+from lading.hooks.isolation import Container, Started, Stdio
+from lading.linux import cgroups
+from lading_isolation_lxc import create, execute, library
+from lading_isolation_lxc.places import Places
+
+_OLDEST = 5
+_REMEDY = "install LXC 5 or newer (Debian and Ubuntu: apt install liblxc1)"
+
+
+class Lxc(CgroupControl):
+    """Isolation through liblxc."""
+
+    spec_version: ClassVar[int] = 1
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks"}
+    )
+
+    def __init__(self, context: Context) -> None:
+        self.places = Places(context.run)
+        self.waiting: dict[str, Channel] = {}
+
+    @hookimpl
+    def probe(self) -> Probe:
+        """Usable for root with liblxc 5."""
+        if os.geteuid() != 0:
+            return Probe(usable=False, reason="it needs root", remedy="run the daemon as root")
+        try:
+            version = library.version()
+            interposable = library.interposable()
+        except Unsupported as error:
+            return Probe(usable=False, reason=str(error), remedy=_REMEDY)
+        if int((re.findall(r"\d+", version) or ["0"])[0]) < _OLDEST:
+            return Probe(usable=False, reason=f"liblxc {version} is too old", remedy=_REMEDY)
+        if not interposable:
+            reason = f"liblxc {version} executes a container's program in a way not known here"
+            return Probe(usable=False, reason=reason, remedy="use another isolation backend")
+        mode = cgroups.hierarchies().mode
+        if mode == "none":
+            return Probe(
+                usable=False,
+                reason="no cgroup hierarchy is mounted",
+                remedy="mount cgroup2 on /sys/fs/cgroup",
+            )
+        details = {"cgroups": mode, "containers": str(self.places.containers)}
+        return Probe(usable=True, version=version, details=details)
+
+    @hookimpl
+    def create(self, container: Container, rootfs: Sequence[Mount], stdio: Stdio) -> Started:
+        """Fork a keeper, in which LXC starts the container."""
+        started, channel = create.create(container, rootfs, stdio, self.places)
+        self.waiting[container.id] = channel
+        return started
+
+    @hookimpl
+    def start(self, container: Container) -> None:
+        """Tell the waiting init to go on."""
+        channel = self.waiting.pop(container.id, None)
+        if channel is None:
+            raise Conflict(f'container "{container.id}" is not in state created')
+        hooks = Config.read(container.bundle).hooks
+        attendance.start(container, channel, hooks, State.load(container).pid)
+
+    @hookimpl
+    def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
+        """Have LXC attach a process, and execute in it."""
+        return execute.execute(container, process, stdio, self.places)
+
+    @hookimpl
+    def delete(self, container: Container) -> None:
+        """Kill, wait for LXC's own cleaning, remove what it leaves, run the last hooks."""
+        channel = self.waiting.pop(container.id, None)
+        if channel is not None:
+            channel.close()
+        try:
+            state = State.load(container)
+        except NotFound:
+            return
+        create.end(state.cgroup)
+        self.places.remove(container)
+        if state.pid:
+            try:
+                hooks = Config.read(container.bundle).hooks
+            except (OSError, Invalid, Unsupported):
+                hooks = {}
+            lifecycle_hooks.run(hooks, ("poststop",), container, 0, "stopped")
+        State.forget(container)
