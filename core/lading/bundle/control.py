@@ -1,21 +1,48 @@
-"""Hooks of the isolation contract that need but the init's pidfd and the container's cgroup."""
+"""The hooks of the isolation contract that are the same however namespaces are made."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal as signals
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lading.bundle import attendance, lifecycle_hooks
+from lading.bundle.channel import Channel
+from lading.bundle.config import Config
 from lading.bundle.state import State
-from lading.errors import Invalid, NotFound, Unsupported
+from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks.common import hookimpl
 from lading.hooks.isolation import Container, Stats
+from lading.linux import capabilities, cgroups
+
+log = logging.getLogger(__name__)
 
 
-class CgroupControl:
-    """What a backend inherits whose containers have a :class:`~lading.bundle.state.State`."""
+class BundleBackend(ABC):
+    """What a backend inherits whose containers have a :class:`~lading.bundle.state.State`.
+
+    Its ``create`` leaves the channel to the init in ``waiting``.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, Channel] = {}
+
+    @abstractmethod
+    def end(self, container: Container, state: State) -> None:
+        """Kill what runs of a container and remove its cgroups; they may be gone."""
+
+    @hookimpl
+    def start(self, container: Container) -> None:
+        """Tell the waiting init to go on."""
+        channel = self.waiting.pop(container.id, None)
+        if channel is None:
+            raise Conflict(f'container "{container.id}" is not in state created')
+        config = Config.read(container.bundle)
+        attendance.start(container, channel, config, State.load(container).pid)
 
     @hookimpl
     def signal(self, container: Container, signal: int, everyone: bool) -> None:
@@ -75,3 +102,37 @@ class CgroupControl:
     def stats(self, container: Container) -> Stats:
         """Read the cgroup."""
         return State.load(container).group.stats()
+
+    @hookimpl
+    def delete(self, container: Container) -> None:
+        """Have the backend end it, and run the last hooks."""
+        channel = self.waiting.pop(container.id, None)
+        if channel is not None:
+            channel.close()
+        try:
+            state = State.load(container)
+        except NotFound:
+            return
+        self.end(container, state)
+        if state.pid:
+            try:
+                config = Config.read(container.bundle)
+            except (OSError, Invalid, Unsupported):
+                log.warning("container %s: no config.json to read hooks from", container.id)
+            else:
+                lifecycle_hooks.run(config, ("poststop",), container, 0, "stopped")
+        State.forget(container)
+
+
+def host_warnings(libseccomp: str) -> Iterator[str]:
+    """What containers cannot have on this host; ``libseccomp`` is its version, "" for none."""
+    every = (1 << capabilities.last() + 1) - 1
+    if missing := capabilities.names(every & ~capabilities.held()):
+        yield f"the daemon lacks {', '.join(missing)}; containers cannot have it"
+    if not libseccomp:
+        yield "libseccomp is missing: containers with a seccomp profile are refused"
+    found = cgroups.hierarchies()
+    wanted = {"cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer"}
+    absent = wanted - set(found.mounts) if found.mode != "v2" else set()
+    if absent:
+        yield f"no cgroup controller for {', '.join(sorted(absent))} is mounted"

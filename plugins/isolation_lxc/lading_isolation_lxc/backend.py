@@ -7,12 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lading.bundle import attendance, lifecycle_hooks
-from lading.bundle.channel import Channel
-from lading.bundle.config import Config
-from lading.bundle.control import CgroupControl
+from lading.bundle import seccomp
+from lading.bundle.control import BundleBackend, host_warnings
 from lading.bundle.state import State
-from lading.errors import Conflict, Invalid, NotFound, Unsupported
+from lading.errors import Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stdio
 from lading.linux import cgroups
@@ -23,7 +21,7 @@ _OLDEST = 5
 _REMEDY = "install LXC 5 or newer (Debian and Ubuntu: apt install liblxc1)"
 
 
-class Lxc(CgroupControl):
+class Lxc(BundleBackend):
     """Isolation through liblxc."""
 
     spec_version: ClassVar[int] = 1
@@ -32,8 +30,8 @@ class Lxc(CgroupControl):
     )
 
     def __init__(self, context: Context) -> None:
+        super().__init__()
         self.places = Places(context.run)
-        self.waiting: dict[str, Channel] = {}
 
     @hookimpl
     def probe(self) -> Probe:
@@ -57,8 +55,17 @@ class Lxc(CgroupControl):
                 reason="no cgroup hierarchy is mounted",
                 remedy="mount cgroup2 on /sys/fs/cgroup",
             )
-        details = {"cgroups": mode, "containers": str(self.places.containers)}
-        return Probe(usable=True, version=version, details=details)
+        libseccomp = seccomp.version()
+        return Probe(
+            usable=True,
+            version=version,
+            details={
+                "cgroups": mode,
+                "libseccomp": libseccomp or "missing",
+                "containers": str(self.places.containers),
+            },
+            warnings=tuple(host_warnings(libseccomp)),
+        )
 
     @hookimpl
     def create(self, container: Container, rootfs: Sequence[Mount], stdio: Stdio) -> Started:
@@ -68,35 +75,11 @@ class Lxc(CgroupControl):
         return started
 
     @hookimpl
-    def start(self, container: Container) -> None:
-        """Tell the waiting init to go on."""
-        channel = self.waiting.pop(container.id, None)
-        if channel is None:
-            raise Conflict(f'container "{container.id}" is not in state created')
-        hooks = Config.read(container.bundle).hooks
-        attendance.start(container, channel, hooks, State.load(container).pid)
-
-    @hookimpl
     def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
         """Have LXC attach a process, and execute in it."""
         return execute.execute(container, process, stdio, self.places)
 
-    @hookimpl
-    def delete(self, container: Container) -> None:
-        """Kill, wait for LXC's own cleaning, remove what it leaves, run the last hooks."""
-        channel = self.waiting.pop(container.id, None)
-        if channel is not None:
-            channel.close()
-        try:
-            state = State.load(container)
-        except NotFound:
-            return
+    def end(self, container: Container, state: State) -> None:
+        """Kill, wait for LXC's own cleaning, and remove what it leaves."""
         create.end(state.cgroup)
         self.places.remove(container)
-        if state.pid:
-            try:
-                hooks = Config.read(container.bundle).hooks
-            except (OSError, Invalid, Unsupported):
-                hooks = {}
-            lifecycle_hooks.run(hooks, ("poststop",), container, 0, "stopped")
-        State.forget(container)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lading.bundle import attendance, lifecycle_hooks, seccomp
-from lading.bundle.channel import Channel
-from lading.bundle.config import Config
-from lading.bundle.control import CgroupControl
+from lading.bundle import seccomp
+from lading.bundle.control import BundleBackend, host_warnings
 from lading.bundle.state import State
-from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stdio
-from lading.linux import capabilities, cgroups
+from lading.linux import cgroups
 from lading_isolation_native import create, execute
-
-log = logging.getLogger(__name__)
 
 #: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
 _OLDEST_KERNEL = (5, 12)
 
 
-class Native(CgroupControl):
+class Native(BundleBackend):
     """Isolation by system calls."""
 
     spec_version: ClassVar[int] = 1
@@ -34,8 +28,8 @@ class Native(CgroupControl):
     )
 
     def __init__(self, context: Context) -> None:
+        super().__init__()
         self.filters = context.run / "seccomp"
-        self.waiting: dict[str, Channel] = {}
 
     @hookimpl
     def probe(self) -> Probe:
@@ -61,7 +55,7 @@ class Native(CgroupControl):
             usable=True,
             version=release,
             details={"cgroups": mode, "libseccomp": library or "missing"},
-            warnings=tuple(_warnings(library)),
+            warnings=tuple(host_warnings(library)),
         )
 
     @hookimpl
@@ -72,50 +66,11 @@ class Native(CgroupControl):
         return started
 
     @hookimpl
-    def start(self, container: Container) -> None:
-        """Tell the waiting init to go on."""
-        channel = self.waiting.pop(container.id, None)
-        if channel is None:
-            raise Conflict(f'container "{container.id}" is not in state created')
-        config = Config.read(container.bundle)
-        attendance.start(container, channel, config, State.load(container).pid)
-
-    @hookimpl
     def exec(self, container: Container, process: Mapping[str, Any], stdio: Stdio) -> Started:
         """Join the init's namespaces and execute."""
         return execute.execute(container, process, stdio, self.filters)
 
-    @hookimpl
-    def delete(self, container: Container) -> None:
-        """Kill, remove the cgroup, run the last hooks."""
-        channel = self.waiting.pop(container.id, None)
-        if channel is not None:
-            channel.close()
-        try:
-            state = State.load(container)
-        except NotFound:
-            return
-        group = state.group
-        group.kill()
-        group.remove()
-        if state.pid:
-            try:
-                config = Config.read(container.bundle)
-            except (OSError, Invalid, Unsupported):
-                log.warning("container %s: no config.json to read hooks from", container.id)
-            else:
-                lifecycle_hooks.run(config, ("poststop",), container, 0, "stopped")
-        State.forget(container)
-
-
-def _warnings(library: str) -> Iterator[str]:
-    every = (1 << capabilities.last() + 1) - 1
-    if missing := capabilities.names(every & ~capabilities.held()):
-        yield f"the daemon lacks {', '.join(missing)}; containers cannot have it"
-    if not library:
-        yield "libseccomp is missing: containers with a seccomp profile are refused"
-    found = cgroups.hierarchies()
-    wanted = {"cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer"}
-    absent = wanted - set(found.mounts) if found.mode != "v2" else set()
-    if absent:
-        yield f"no cgroup controller for {', '.join(sorted(absent))} is mounted"
+    def end(self, container: Container, state: State) -> None:
+        """Kill, and remove the cgroup."""
+        state.group.kill()
+        state.group.remove()
