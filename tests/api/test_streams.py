@@ -152,3 +152,15 @@ def test_a_hundred_waiters_learn_the_exit(client: Client, daemon: Daemon) -> Non
     with client.upgrade("POST", f"/containers/{NAME}/attach", query=query) as raw:
         raw.sendall(b"go\n")
         assert [w.json()["StatusCode"] for w in waiters] == [7] * 100
+
+
+def test_an_exec_s_terminal_has_its_size_from_the_first_moment(client: Client) -> None:
+    start(client, "sleep", "60")
+    body = {"Cmd": ["stty", "size"], "Tty": True, "AttachStdout": True}
+    path = f"/containers/{NAME}/exec"
+    with client.request("POST", path, body=json.dumps(body).encode()) as answer:
+        exec_id = json.loads(answer.read())["Id"]
+    body = {"Tty": True, "ConsoleSize": [5, 6]}
+    path = f"/exec/{exec_id}/start"
+    with client.request("POST", path, body=json.dumps(body).encode()) as answer:
+        assert answer.read() == b"5 6\r\n"

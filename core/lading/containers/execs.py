@@ -147,8 +147,13 @@ class Execs:
             raise Conflict(f"exec {exec_id} is not running")
         live.monitor.resize(rows, columns, exec_id)
 
-    def process(self, live: Live, record: Exec) -> dict[str, Any]:
-        """The OCI process object of an exec. Raises Invalid for an unknown user."""
+    def process(
+        self, live: Live, record: Exec, size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """The OCI process object of an exec; ``size`` is the terminal's, rows and columns.
+
+        Raises Invalid for an unknown user.
+        """
         container = live.record
         host, config = container.host_config, container.config
         user = self._users.in_running(container, record.user or config.user)
@@ -167,6 +172,8 @@ class Execs:
             "rlimits": resources.rlimits(self._parts.defaults.ulimits, host.ulimits),
             "noNewPrivileges": options.no_new_privileges,
         }
+        if record.tty and size is not None:
+            process["consoleSize"] = spec.console_size(size)
         if profile := spec.apparmor_profile(host, options):
             process["apparmorProfile"] = profile
         if container.process_label:
@@ -290,11 +297,10 @@ class ExecStream:
                 raise Conflict(f"Container {self._live.id} is not running")
             started = monitor.exec(
                 self._record.id,
-                self._execs.process(self._live, self._record),
+                self._execs.process(self._live, self._record, self._size),
                 stdin=self._record.open_stdin,
                 attach=attach,
                 client=client,
-                console_size=self._size,
             )
         except StartFailed as error:
             self._execs.note_failure(self._record, exit_code(error.errno))

@@ -135,8 +135,7 @@ def _process(inputs: Inputs, options: security.SecurityOptions) -> Json:
         "noNewPrivileges": options.no_new_privileges,
     }
     if config.tty and len(host.console_size) == 2 and all(host.console_size):
-        rows, columns = host.console_size
-        process["consoleSize"] = {"height": rows, "width": columns}
+        process["consoleSize"] = console_size(host.console_size)
     if host.oom_score_adj:
         process["oomScoreAdj"] = host.oom_score_adj
     if profile := apparmor_profile(host, options):
@@ -144,6 +143,11 @@ def _process(inputs: Inputs, options: security.SecurityOptions) -> Json:
     if label := container.process_label:
         process["selinuxLabel"] = label
     return process
+
+
+def console_size(size: Sequence[int]) -> Json:
+    """``consoleSize`` of rows and columns."""
+    return {"height": size[0], "width": size[1]}
 
 
 def oci_user(user: User) -> Json:

@@ -89,7 +89,6 @@ class Starter:
                     open_stdin=record.config.open_stdin,
                     stdin_once=record.config.stdin_once,
                     log=log_config(record),
-                    console_size=console_size(record),
                     attach=tuple(a.spec for a in attachments),
                     start=not sandbox.deferred,
                 ),
@@ -230,12 +229,6 @@ def log_attributes(record: Container, options: Mapping[str, str]) -> dict[str, s
         if pattern := options.get(f"{option}-regex"):
             found |= {k: v for k, v in values.items() if re.search(pattern, k)}
     return found
-
-
-def console_size(record: Container) -> tuple[int, int] | None:
-    """Rows and columns that the terminal starts with."""
-    size = record.host_config.console_size
-    return (size[0], size[1]) if len(size) == 2 and all(size) else None
 
 
 def start_error(error: Exception) -> LadingError:

@@ -181,7 +181,6 @@ class Monitor:
         stdin: bool = False,
         attach: AttachSpec | None = None,
         client: int = -1,
-        console_size: tuple[int, int] | None = None,
     ) -> ExecStarted:
         """Run one more process in the container; returns when it has been executed.
 
@@ -195,7 +194,6 @@ class Monitor:
             "process": process,
             "stdin": stdin,
             "attach": None if attach is None else attach.to_wire(),
-            "console_size": console_size,
         }
         if attach is None or client >= 0:
             answer = self._call("exec", request, [client] if attach is not None else [])

@@ -143,7 +143,7 @@ class Launch:
     ``run`` (exec-root/containers/<id>) and ``bundle`` exist; the backend's state directory
     ``run/state`` is made when missing. With ``start`` the program runs when the launch returns,
     else it waits for :meth:`Monitor.start`. ``attach`` are clients that get the output from the
-    very first byte. ``console_size`` is (rows, columns).
+    very first byte.
 
     Descriptors that go with a launch are named: those of ``attach``, and ``hold-*`` for those
     that the monitor keeps open as long as the container lives (reserved ports).
@@ -159,7 +159,6 @@ class Launch:
     stdin_once: bool = False
     log: LogConfig = field(default_factory=lambda: LogConfig("none"))
     start: bool = True
-    console_size: tuple[int, int] | None = None
     attach: Sequence[AttachSpec] = ()
 
     def to_wire(self) -> dict[str, Any]:
@@ -175,14 +174,12 @@ class Launch:
             "stdin_once": self.stdin_once,
             "log": self.log.to_wire(),
             "start": self.start,
-            "console_size": self.console_size,
             "attach": [a.to_wire() for a in self.attach],
         }
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Launch:
         """What :meth:`to_wire` described."""
-        size = wire["console_size"]
         return cls(
             **{
                 **wire,
@@ -190,7 +187,6 @@ class Launch:
                 "run": Path(wire["run"]),
                 "rootfs": tuple(Mount(t, s, tuple(o), to) for t, s, o, to in wire["rootfs"]),
                 "log": LogConfig.from_wire(wire["log"]),
-                "console_size": None if size is None else (size[0], size[1]),
                 "attach": tuple(AttachSpec.from_wire(a) for a in wire["attach"]),
             }
         )

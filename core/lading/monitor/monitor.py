@@ -322,14 +322,12 @@ class _Monitor:
         attach = message["attach"]
         target = self._process(NoLog(), exec_id, input_once=True, terminal=terminal)
         with Ends(terminal=terminal, stdin=message["stdin"], discard=attach is None) as ends:
-            size = message["console_size"]
             starter = Starter(
                 lambda sock: execute(
                     self._isolation,
                     self._container,
                     oci,
                     ends.stdio,
-                    size,
                     sock,
                     message.get("operation", ""),
                 )

@@ -14,12 +14,12 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lading import operations
 from lading.errors import StartFailed, Unavailable, from_wire, to_wire
-from lading.hooks.isolation import Container, Isolation, Started, Stdio
+from lading.hooks.isolation import Container, Isolation, Stdio
 from lading.linux import cgroup_oom
 from lading.linux.cgroups import Cgroup
 from lading.monitor import process, wire
@@ -27,12 +27,11 @@ from lading.monitor.control import listen, remove_socket
 from lading.monitor.exit import EXIT_FILE, write_exit
 from lading.monitor.launch import Exit, Launch, rfc3339
 from lading.monitor.logfile import Plan, prepare_log
-from lading.monitor.stdio import Ends, resize
+from lading.monitor.stdio import Ends
 
 if TYPE_CHECKING:
     from lading.backends import Loaded
 
-Size = Sequence[int] | None
 #: Among the descriptors of a birth, the daemon's connection.
 CONTROL = "control"
 
@@ -166,7 +165,6 @@ def _launch(
     listener = listen(str(asked.run)).detach()
     with Ends(terminal=asked.terminal, stdin=asked.open_stdin) as ends:
         started = isolation.create(container=container, rootfs=asked.rootfs, stdio=ends.stdio)
-        _set_size(started, asked.console_size)
         if asked.start:
             _start(isolation, container)
         stdin, stdout, stderr = ends.take()
@@ -227,7 +225,6 @@ def execute(
     container: Container,
     oci: Mapping[str, Any],
     stdio: Stdio,
-    size: Size,
     sock: socket.socket,
     operation: str,
 ) -> None:
@@ -236,14 +233,8 @@ def execute(
     process.oom_score_adj(0)
     with operations.within(operation):
         started = isolation.exec(container=container, process=oci, stdio=stdio)
-    _set_size(started, size)
     fds = [started.console] if started.console >= 0 else []
     wire.send_to_kin(sock, {"pid": started.pid, "wait_pid": started.wait_pid}, fds)
-
-
-def _set_size(started: Started, size: Size) -> None:
-    if started.console >= 0 and size is not None:
-        resize(started.console, size[0], size[1])
 
 
 def as_birth(message: wire.Message) -> Birth:
