@@ -23,7 +23,7 @@ KERNEL = shutil.which("linux.uml")
 BRIDGE = "plugins/network_bridge/tests/test_conformance.py::TestBridge"
 
 #: Needs project quotas, which few kernels for virtual machines have.
-QUOTAS = "plugins/fs_overlay/tests/test_overlay.py"
+QUOTAS = "plugins/fs_overlay/tests/test_overlay"
 
 #: What depends on the cgroup version or on the kernel's age; the rest would only repeat itself.
 CHOSEN = [
@@ -44,9 +44,9 @@ CHOSEN = [
     f"{BRIDGE}::test_an_internal_network_has_no_way_out",
     f"{BRIDGE}::test_endpoints_of_two_networks_do_not",
     f"{BRIDGE}::test_recovery_keeps_what_runs",
-    f"{QUOTAS}::test_limits_hold_on_top_of_a_parent",
-    f"{QUOTAS}::test_inodes_are_limited",
-    f"{QUOTAS}::test_ext4_with_project_quotas_is_refused_since_root_passes_its_limits",
+    "tests/filesystem/test_limits.py::test_a_size_limit_holds[overlay-xfs-prjquota]",
+    f"{QUOTAS}_conformance.py::TestOverlayLimits",
+    f"{QUOTAS}.py::test_ext4_with_project_quotas_is_refused_since_root_passes_its_limits",
 ]
 
 

@@ -17,7 +17,7 @@ from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
 from lading.containers.table import Live, Table
 from lading.containers.volumes import check_bind_source, fill, find_image, find_volume
-from lading.errors import Conflict, Invalid, NotFound
+from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.images import Image
 from lading.model.docker import (
     ContainerConfig,
@@ -118,6 +118,19 @@ class Creator:
                 f"directory {record.rootfs} itself",
                 hint=f"let it run on it: {record.rootfs}:{asked.OVERLAID}",
             )
+        self._check_storage(record.filesystem, labels)
+
+    def _check_storage(self, filesystem: str, labels: Mapping[str, str]) -> None:
+        """Refuse a limit that the backend cannot hold, before an image is unpacked there."""
+        backends = self._parts.filesystems
+        for label in labels:
+            option, capability = label.removeprefix("lading."), _NEEDS[label]
+            if capability not in backends.get(filesystem).capabilities:
+                able = ", ".join(b.name for b in backends.usable() if capability in b.capabilities)
+                raise Unsupported(
+                    f'storage option {option}: filesystem backend "{filesystem}" cannot do that',
+                    hint=f"these can: {able or 'none that works here'}",
+                )
 
     def _filesystem(self, host: HostConfig) -> str:
         wanted = host.storage_opt.get(STORAGE_DRIVER_OPTION, "")
@@ -289,6 +302,14 @@ def _as_asked(host: HostConfig, wishes: asked.Asked) -> HostConfig:
             )
         changes["network_mode"] = wishes.network
     return msgspec.structs.replace(host, **changes) if changes else host
+
+
+#: Label: the capability that holds it.
+_NEEDS = {
+    "lading.size": "quota-size",
+    "lading.inodes": "quota-inodes",
+    "lading.path": "upper-path",
+}
 
 
 def storage_labels(options: Mapping[str, str]) -> dict[str, str]:

@@ -63,17 +63,19 @@ class Case:
         """Fail with both values and the rule when they differ."""
         assert expected == got, f"expected {expected!r}, got {got!r}; rule: {self.rule}"
 
-    def refused(self, kind: type[Exception], call: Callable[[], object]) -> None:
+    def refused(
+        self, kind: type[Exception] | tuple[type[Exception], ...], call: Callable[[], object]
+    ) -> None:
         """Fail with the rule unless the call raises an error of this kind."""
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join(k.__name__ for k in kinds)
         try:
             got = call()
-        except kind:
+        except kinds:
             return
         except Exception as error:
-            raise AssertionError(
-                f"expected {kind.__name__}, got {error!r}; rule: {self.rule}"
-            ) from error
-        raise AssertionError(f"expected {kind.__name__}, got {got!r}; rule: {self.rule}")
+            raise AssertionError(f"expected {names}, got {error!r}; rule: {self.rule}") from error
+        raise AssertionError(f"expected {names}, got {got!r}; rule: {self.rule}")
 
     @contextmanager
     def mounted(self, recipe: Sequence[Mount]) -> Iterator[Path]:

@@ -40,6 +40,33 @@ class UnionTraps(KitBase):
             case.expect((12, 34), (status.st_uid, status.st_gid))
             case.expect(wanted, xattrs(top / "f"))
 
+    def test_a_child_shows_exactly_its_parent(self, case: Case) -> None:
+        """A snapshot shows its parent's tree: content, owners, modes, times, attributes, links."""
+
+        def base(top: Path) -> None:
+            file = put(top / "d/sub/f", "text", 0o640)
+            os.chown(file, 12, 34)
+            note(file)
+            os.link(file, top / "d/linked")
+            (top / "d/link").symlink_to("sub/f")
+            os.chown(top / "d/link", 56, 78, follow_symlinks=False)
+            note(top / "d/sub")
+            with open(top / "holes", "wb") as holes:
+                holes.truncate(1 << 20)
+                holes.seek(1 << 19)
+                holes.write(b"data")
+            for path in ("holes", "d/sub/f", "d/sub", "d"):
+                os.utime(top / path, ns=ODD)
+
+        case.commit("base", "", base)
+        before = case.tree("base")
+        with case.active("a", "base") as top:
+            case.expect(before, describe(top))
+            case.expect(ODD[1], (top / "d/sub/f").stat().st_mtime_ns)
+            case.expect(True, os.path.samefile(top / "d/sub/f", top / "d/linked"))
+        case.commit("c", "base", lambda top: None)
+        case.expect(before, case.tree("c"))
+
     def test_changing_the_mode_keeps_content_and_time(self, case: Case) -> None:
         """A change of metadata keeps the content and its time to the nanosecond."""
 
@@ -51,6 +78,39 @@ class UnionTraps(KitBase):
             (top / "f").chmod(0o400)
             case.expect("text", (top / "f").read_text())
             case.expect(ODD[1], (top / "f").stat().st_mtime_ns)
+
+    def test_making_a_file_keeps_metadata_of_the_directory_from_below(self, case: Case) -> None:
+        """A directory from below keeps owner, mode and attributes when it gets a new entry."""
+
+        def base(top: Path) -> None:
+            (top / "d/sub").mkdir(parents=True)
+            for path in (top / "d", top / "d/sub"):
+                os.chown(path, 12, 34)
+                path.chmod(0o2711)
+                note(path)
+
+        case.commit("base", "", base)
+        wanted = {path: entry[:2] + entry[4:] for path, entry in case.tree("base").items()}
+        case.commit("above", "base", lambda top: put(top / "d/sub/new"))
+        found = {path: entry[:2] + entry[4:] for path, entry in case.tree("above").items()}
+        case.expect(wanted, {path: found[path] for path in wanted})
+
+    def test_changing_metadata_of_a_link_leaves_its_target(self, case: Case) -> None:
+        """The owner of a symbolic link from below can be changed; what it leads to stays."""
+
+        def base(top: Path) -> None:
+            put(top / "f")
+            (top / "link").symlink_to("f")
+
+        case.commit("base", "", base)
+
+        def change(top: Path) -> None:
+            os.chown(top / "link", 12, 34, follow_symlinks=False)
+
+        case.commit("above", "base", change)
+        found = case.tree("above")
+        case.expect([(0, 0), (12, 34)], [found["f"][1], found["link"][1]])
+        case.expect(b"f", found["link"][3])
 
     def test_special_modes_and_owners_are_kept(self, case: Case) -> None:
         """Set-user-ID, set-group-ID, sticky and the owner are kept in committed snapshots."""
@@ -119,6 +179,27 @@ class UnionTraps(KitBase):
         with case.seen("above") as top:
             case.expect(True, os.path.samefile(top / "one", top / "two"))
             case.expect("text", (top / "two").read_text())
+
+    def test_writing_to_one_of_two_names_of_a_file_from_below(self, case: Case) -> None:
+        """Of a file with two names from below, both change or the other stays as it was.
+
+        The first is POSIX, the second what stacked layers can do; either way a committed snapshot
+        shows what the active one showed.
+        """
+
+        def base(top: Path) -> None:
+            os.link(put(top / "one", "old"), top / "two")
+
+        case.commit("base", "", base)
+        with case.active("a", "base") as top:
+            (top / "one").write_text("new")
+            case.expect("new", (top / "one").read_text())
+            shown = (top / "two").read_text()
+        assert shown in ("old", "new"), f"the other name shows {shown!r}; rule: {case.rule}"
+        case.backend.commit(key="a", name="above")
+        with case.seen("above") as top:
+            texts = [(top / name).read_text() for name in ("one", "two")]
+        case.expect(["new", shown], texts)
 
     def test_a_deleted_file_is_gone_and_can_come_again(self, case: Case) -> None:
         """A deletion hides what is below; a file made anew in its place is just that."""
@@ -202,6 +283,38 @@ class UnionTraps(KitBase):
         with case.active("a", "base") as top, open(top / "f") as file:
             (top / "f").unlink()
             case.expect("text", file.read())
+
+    def test_renames_in_one_snapshot_after_the_other(self, case: Case) -> None:
+        """What one snapshot has renamed, or put in place, the next one can rename again."""
+        case.commit("1", "", lambda top: put(top / "a/f", "text"))
+        case.commit("2", "1", lambda top: os.rename(top / "a/f", top / "g"))
+        case.commit("3", "2", lambda top: os.rename(top / "g", top / "a/f"))
+
+        def swap(top: Path) -> None:
+            put(top / "a/other", "other")
+            os.rename(top / "a/f", top / "a/kept")
+            os.rename(top / "a/other", top / "a/f")
+
+        case.commit("4", "3", swap)
+        case.expect(["a", "g"], sorted(case.tree("2")))
+        case.expect(["a", "a/f"], sorted(case.tree("3")))
+        with case.seen("4") as top:
+            case.expect(["f", "kept"], sorted(os.listdir(top / "a")))
+            case.expect(["other", "text"], [(top / "a" / n).read_text() for n in ("f", "kept")])
+
+    def test_a_file_written_while_it_is_open_below_and_deleted(self, case: Case) -> None:
+        """A file from below that is opened for writing, then deleted, takes what is written."""
+        case.commit("base", "", lambda top: put(top / "f", "text"))
+        with case.active("a", "base") as top:
+            with open(top / "f", "r+") as file:
+                (top / "f").unlink()
+                file.write("TEXT and more")
+                file.flush()
+                file.seek(0)
+                case.expect("TEXT and more", file.read())
+            case.expect([], os.listdir(top))
+        with case.seen("base") as top:
+            case.expect("text", (top / "f").read_text())
 
     def test_every_kind_of_file(self, case: Case) -> None:
         """Files, directories, links, pipes, devices and sockets may be in a snapshot."""

@@ -12,18 +12,20 @@ import pytest
 
 
 @contextmanager
-def loop_volume(kind: str, root: Path, *, options: str = "", size: int = 1 << 30) -> Iterator[Path]:
-    """A new filesystem, mounted below ``root`` for the time of the block.
+def loop_volume(
+    kind: str, root: Path, *, options: str = "", size: int = 1 << 30, place: Path | None = None
+) -> Iterator[Path]:
+    """A new filesystem, mounted below ``root``, or at ``place``, for the time of the block.
 
     ``options`` are mount(8)'s. Skips, saying why, on a host that cannot make or mount it.
     """
     maker = f"mkfs.{kind}"
     if not shutil.which(maker):
         pytest.skip(f"no {maker} on this host")
-    image, place = root / f"{kind}.image", root / kind
+    image, place = root / f"{kind}.image", place or root / kind
     with image.open("wb") as file:
         file.truncate(size)
-    place.mkdir()
+    place.mkdir(parents=True)
     flags = ["-O", "quota,project"] if kind == "ext4" and "prjquota" in options else []
     subprocess.run([maker, "-q", *flags, image], check=True, capture_output=True)
     words = ",".join(filter(None, ("loop", options)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from lading_fs_overlay import Overlay, quota
 pytestmark = pytest.mark.root
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    """XFS with project quotas, in a file."""
-    with loop_volume("xfs", tmp_path, options="prjquota", size=400 * MEBIBYTE) as place:
-        yield place
 
 
 def write(backend: Overlay, key: str, place: Path, size: int) -> int:
@@ -40,25 +32,6 @@ def write(backend: Overlay, key: str, place: Path, size: int) -> int:
             return file.tell()
     finally:
         syscalls.umount2(str(place), syscalls.MNT_DETACH)
-
-
-def test_limits_hold_on_top_of_a_parent(volume: Path, tmp_path: Path) -> None:
-    backend = Overlay(Context("overlay", volume, volume))
-    assert backend.probe().details["Project quotas"] == "true"
-    backend.prepare(key="a", parent="", labels={})
-    backend.commit(key="a", name="base")
-    backend.prepare(key="free", parent="base", labels={})
-    backend.prepare(key="small", parent="base", labels={"lading.size": str(8 * MEBIBYTE)})
-    assert write(backend, "small", tmp_path / "place", 32 * MEBIBYTE) <= 8 * MEBIBYTE
-    assert write(backend, "free", tmp_path / "place", 32 * MEBIBYTE) == 32 * MEBIBYTE
-
-
-def test_inodes_are_limited(volume: Path, tmp_path: Path) -> None:
-    backend = Overlay(Context("overlay", volume, volume))
-    recipe = backend.prepare(key="a", parent="", labels={"lading.inodes": "20"})
-    top = Path(recipe[0].source)
-    with pytest.raises(OSError, match=r"quota|space"):
-        [(top / str(number)).touch() for number in range(40)]
 
 
 def test_without_project_quotas_limits_are_refused_with_a_remedy(tmp_path: Path) -> None:

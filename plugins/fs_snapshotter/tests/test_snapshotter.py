@@ -18,6 +18,7 @@ import pytest
 from lading.errors import Conflict, Unavailable
 from lading.hooks import Context
 from lading.linux import mounts, syscalls
+from lading.testing.containerd import Containerd
 from lading_fs_snapshotter import Snapshotter
 
 pytestmark = pytest.mark.root
@@ -26,7 +27,7 @@ Make = Callable[..., Snapshotter]
 
 
 @pytest.fixture
-def make(containerd: Any, tmp_path: Path) -> Make:
+def make(containerd: Containerd, tmp_path: Path) -> Make:
     """Backends in one namespace of the test's own."""
     namespace = f"test-{uuid4().hex[:12]}"
 
@@ -39,7 +40,7 @@ def make(containerd: Any, tmp_path: Path) -> Make:
     return made
 
 
-def on_disk(containerd: Any) -> set[str]:
+def on_disk(containerd: Containerd) -> set[str]:
     place = containerd.root / "root/io.containerd.snapshotter.v1.overlayfs/snapshots"
     return {p.name for p in place.iterdir()} if place.exists() else set()
 
@@ -77,7 +78,7 @@ def test_a_snapshotter_that_never_answers_is_given_up(make: Make, tmp_path: Path
 
 
 def test_a_restart_of_containerd_breaks_nothing(
-    containerd: Any, make: Make, tmp_path: Path
+    containerd: Containerd, make: Make, tmp_path: Path
 ) -> None:
     backend = make()
     recipe = backend.prepare(key="a", parent="", labels={})
@@ -101,7 +102,9 @@ def test_a_restart_of_containerd_breaks_nothing(
     assert [s.key for s in make().walk()] == ["base"]
 
 
-def test_containerd_collects_what_was_removed_and_nothing_else(containerd: Any, make: Make) -> None:
+def test_containerd_collects_what_was_removed_and_nothing_else(
+    containerd: Containerd, make: Make
+) -> None:
     backend = make()
     before = on_disk(containerd)
     backend.prepare(key="a", parent="", labels={})
@@ -117,7 +120,7 @@ def test_containerd_collects_what_was_removed_and_nothing_else(containerd: Any, 
     assert sorted(s.key for s in backend.walk()) == ["b", "base"]
 
 
-def test_the_namespace_of_another_engine_is_left_alone(containerd: Any, make: Make) -> None:
+def test_the_namespace_of_another_engine_is_left_alone(containerd: Containerd, make: Make) -> None:
     make().prepare(key="a", parent="", labels={})
     with pytest.raises(Unavailable, match="belongs to the engine with"):
         make("other").prepare(key="b", parent="", labels={})
@@ -127,7 +130,9 @@ def test_the_namespace_of_another_engine_is_left_alone(containerd: Any, make: Ma
         make(namespace="k8s.io").prepare(key="a", parent="", labels={})
 
 
-def test_a_containerd_that_merely_runs_here_costs_nothing(containerd: Any, tmp_path: Path) -> None:
+def test_a_containerd_that_merely_runs_here_costs_nothing(
+    containerd: Containerd, tmp_path: Path
+) -> None:
     code = (
         "import sys, pathlib, lading_fs_snapshotter.snapshotter as module\n"
         "from lading.hooks import Context\n"
@@ -168,7 +173,7 @@ class Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 @pytest.fixture
-def proxy(containerd: Any, tmp_path: Path) -> Iterator[str]:
+def proxy(containerd: Containerd, tmp_path: Path) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers([Forwarding(containerd.address)])
     server.add_insecure_port(f"unix:{tmp_path}/proxy")

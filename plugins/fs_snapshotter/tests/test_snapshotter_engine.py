@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from lading.testing.containerd import Containerd
 from lading.testing.daemon import Daemon, busybox_image, nothing_left
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
-def before(containerd: Any) -> set[Path]:
+def before(containerd: Containerd) -> set[Path]:
     """What other tests have on containerd's disk."""
     return on_disk(containerd)
 
 
-def on_disk(containerd: Any) -> set[Path]:
+def on_disk(containerd: Containerd) -> set[Path]:
     place = containerd.root / "root/io.containerd.snapshotter.v1.overlayfs/snapshots"
     return set(place.iterdir()) if place.exists() else set()
 
 
 @pytest.fixture(scope="module")
-def engine(containerd: Any, before: set[Path]) -> Iterator[Daemon]:
+def engine(containerd: Containerd, before: set[Path]) -> Iterator[Daemon]:
     """Runs on ``vfs`` by default, has the snapshotters overlayfs and native beside it."""
     flags = ("--config-file={root}/lading.toml", "--storage-driver=vfs")
     with nothing_left():
@@ -49,7 +49,7 @@ def text(engine: Daemon, *arguments: str) -> str:
     ("backend", "snapshotter"), [("snapshotter", "overlayfs"), ("stargz", "native")]
 )
 def test_a_container_is_run_changed_committed_and_removed(
-    engine: Daemon, containerd: Any, backend: str, snapshotter: str
+    engine: Daemon, containerd: Containerd, backend: str, snapshotter: str
 ) -> None:
     script = "echo new > /etc/new; rm /bin/sh; echo done"
     storage = f"--storage={backend}"
@@ -72,7 +72,7 @@ def test_a_container_is_run_changed_committed_and_removed(
 
 
 def test_containers_outlive_restarts_of_containerd_and_of_the_engine(
-    engine: Daemon, containerd: Any
+    engine: Daemon, containerd: Containerd
 ) -> None:
     text(engine, "run", "-d", "--storage=snapshotter", "--name=long", "busybox", "sleep", "1000")
     text(engine, "exec", "long", "sh", "-c", "echo kept > /f")
@@ -87,7 +87,9 @@ def test_containers_outlive_restarts_of_containerd_and_of_the_engine(
     text(engine, "rm", "-f", "long")
 
 
-def test_without_containerd_the_rest_of_the_engine_works(engine: Daemon, containerd: Any) -> None:
+def test_without_containerd_the_rest_of_the_engine_works(
+    engine: Daemon, containerd: Containerd
+) -> None:
     engine.stop()
     containerd.stop()
     try:
@@ -105,7 +107,7 @@ def test_without_containerd_the_rest_of_the_engine_works(engine: Daemon, contain
 
 
 def test_removing_the_images_leaves_nothing_in_containerd(
-    engine: Daemon, containerd: Any, before: set[Path]
+    engine: Daemon, containerd: Containerd, before: set[Path]
 ) -> None:
     text(engine, "run", "--rm", "--storage=snapshotter", "busybox", "true")
     assert containerd.snapshots()
