@@ -16,6 +16,7 @@ from lading.api.host_mounts import HostMountRoutes
 from lading.api.images import ImageRoutes
 from lading.api.networks import NetworkRoutes
 from lading.api.plugins import PluginRoutes
+from lading.api.storage import StorageRoutes
 from lading.api.streams import StreamRoutes
 from lading.api.system import SystemRoutes
 from lading.api.transfers import TransferRoutes
@@ -76,6 +77,7 @@ def make_app(engine: Engine) -> Api:
         BuildRoutes,
         HostMountRoutes,
         PluginRoutes,
+        StorageRoutes,
     ):
         group(engine).register(api)
     return api

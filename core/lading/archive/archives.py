@@ -84,6 +84,14 @@ class Packed:
     entries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What had to be copied to make two trees agree: entries, and bytes of their content."""
+
+    entries: int
+    size: int
+
+
 class Archives:
     """Runs archive tasks; thread safe."""
 
@@ -155,6 +163,13 @@ class Archives:
         """
         args = {**_pair(lower, upper, layer), "latest": latest}
         return Packed(**self._run("diff", args, [out]))
+
+    def carry(self, source: Sequence[Mount], target: Sequence[Mount]) -> Carried:
+        """Make the tree that ``target`` shows exactly like ``source``, durably, and compare them.
+
+        Raises LadingError when they do not agree in the end, OSError.
+        """
+        return Carried(**self._run("carry", _pair(source, target, None)))
 
     def export(self, root: Root, out: int) -> Packed:
         """Write the whole tree."""

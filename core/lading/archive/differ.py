@@ -102,10 +102,11 @@ def _same(old: bytes, before: os.stat_result, new: bytes, after: os.stat_result)
         return False
     if kind == stat.S_IFREG and before.st_size != after.st_size:
         return False
-    return _attributes(old) == _attributes(new)
+    return attributes(old) == attributes(new)
 
 
-def _attributes(path: bytes) -> dict[str, bytes]:
+def attributes(path: bytes) -> dict[str, bytes]:
+    """The extended attributes of a file that are its own."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import posixpath
 import stat
@@ -20,9 +21,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lading.archive import compression, differ, pack
+from lading.archive.mirror import Mirror, disagreements
 from lading.archive.reader import Reader
 from lading.archive.unpack import DIGEST_ROW, NeedsParent, Options, Unpacker
-from lading.errors import Denied, Invalid, NotFound
+from lading.errors import Denied, Invalid, LadingError, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Whiteouts
 from lading.linux import mounts, paths, syscalls
@@ -127,6 +129,20 @@ def diff(args: Args, fds: Sequence[int]) -> Json:
     differ.write_layer(writer, _LAYER if args["layer"] else _UPPER, counted())
     writer.close()
     return _packed(writer, f"sha256:{digest.hexdigest()}", size, entries)
+
+
+def carry(args: Args, fds: Sequence[int]) -> Json:
+    """Make the tree ``upper`` like ``lower``, prove that it is, and write it to disk."""
+    _enter_both(args)
+    mirror = Mirror(_LOWER, _UPPER)
+    mirror.carry()
+    wrong = list(itertools.islice(disagreements(_LOWER, _UPPER), 3))
+    if wrong:
+        raise LadingError(f"the copy is not like the original: {'; '.join(wrong)}")
+    top = os.open(_UPPER, os.O_RDONLY | os.O_DIRECTORY)
+    syscalls.syncfs(top)
+    os.close(top)
+    return {"entries": mirror.copied, "size": mirror.size}
 
 
 def export(args: Args, fds: Sequence[int]) -> Json:

@@ -98,6 +98,9 @@ PLUGIN: dict[str, Entry] = {
     "inspect": ("lading.cli.system.plugins:inspect", "Show all about backends and extensions"),
     "ls": ("lading.cli.system.plugins:ls", "List backends and extensions"),
 }
+STORAGE: dict[str, Entry] = {
+    "migrate": ("lading.cli.storage:migrate", "Move images and containers to another backend"),
+}
 SYSTEM: dict[str, Entry] = {
     "df": ("lading.cli.system.disk:df", "Show the disk space in use"),
     "events": GENERAL["events"],
@@ -119,6 +122,7 @@ GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "manifest": ("Manage manifests", MANIFEST),
     "network": ("Manage networks", NETWORK),
     "plugin": ("Manage backends and extensions", PLUGIN),
+    "storage": ("Manage what file system backends hold", STORAGE),
     "system": ("Manage the daemon", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }

@@ -7,17 +7,18 @@ are Docker's, in kind and wording.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lading.archive import Change, PathStat
-from lading.containers import filters, stats, streams, tell, top
+from lading.containers import filters, migration, stats, streams, tell, top
 from lading.containers.content import Content
 from lading.containers.control import Control
 from lading.containers.create import Creator
 from lading.containers.ending import Endings
 from lading.containers.execs import Execs
 from lading.containers.host_mounts import HostMounts
+from lading.containers.migration import Migration
 from lading.containers.network import Connector
 from lading.containers.options import (
     AttachOptions,
@@ -76,7 +77,8 @@ class Containers:
         self._creator = Creator(parts, self._table)
         self._content = Content(parts, self._table, self._users)
         self._reconciler = Reconciler(parts, self._table, self._endings)
-        self.intents = {INTENT: remover.resume}
+        self._migration = Migration(parts, self._table)
+        self.intents = {INTENT: remover.resume, migration.INTENT: self._migration.resume}
 
     def reconcile(self) -> None:
         """Take up what an earlier daemon left; call once, before anything else."""
@@ -324,6 +326,21 @@ class Containers:
         return self._content.settle(
             self._table.find(ref), keep=keep, latest=latest, mount_points=mount_points
         )
+
+    def migrate(
+        self,
+        names: Sequence[str],
+        to: str,
+        tell: Callable[[Mapping[str, Any]], None],
+        *,
+        all: bool = False,
+    ) -> None:
+        """Move images and stopped containers to another filesystem backend ("": the default).
+
+        ``tell`` gets progress in the form of Docker's JSON messages. Raises NotFound, Invalid, and
+        Conflict, naming what runs, before anything is moved; each object moves whole or not at all.
+        """
+        self._migration.run(names, to, tell, all=all)
 
     def prune(self, chosen: Mapping[str, Sequence[str]]) -> Pruned:
         """Remove all stopped containers that pass the filters (``until``, ``label``)."""

@@ -241,6 +241,30 @@ class Unpacking:
             _remove(backend, key)
             raise
 
+    def vacate(self, images: Sequence[Image], backend: Loaded[Filesystem]) -> bool:
+        """Remove the snapshots of images from a backend, but for those that others need.
+
+        Whether nothing of them is left there; containers that stand on one keep it.
+        """
+        mine = {image.id for image in images}
+        kept = {
+            layer.chain_id
+            for image_id in self._catalog.ids()
+            if image_id not in mine and _exists(backend, self._catalog.get(image_id).top_chain)
+            for layer in self._catalog.get(image_id).layers
+        }
+        doomed = {layer.chain_id for image in images for layer in image.layers} - kept
+        names = {_init_name(chain) for chain in doomed} | doomed
+        gone = True
+        for snapshot in reversed(list(backend.hook.walk())):
+            if snapshot.kind is Kind.COMMITTED and snapshot.key in names:
+                self._ready.discard((backend.name, snapshot.key))
+                try:
+                    backend.hook.remove(key=snapshot.key)
+                except Conflict:
+                    gone = False
+        return gone
+
     def collect(self, wanted: Iterable[str]) -> None:
         """Remove the snapshots of layers that no image has any more, on all backends."""
         keep = set(wanted) | {_init_name(chain) for chain in wanted} | {_init_name("")}
