@@ -184,3 +184,13 @@ def test_an_unknown_name_lists_the_known() -> None:
         found.get("nosuch")
     with pytest.raises(Unavailable, match=r"it is odd \(straighten it\)"):
         found.get("odd")
+
+
+@pytest.mark.parametrize("role", backends.ROLES)
+def test_installed_backends_declare_only_what_their_contract_knows(
+    role: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    make = backends.contexts_under(tmp_path / "data", tmp_path / "run", role, {})
+    for origin in backends.discover(role):
+        assemble(origin, make(origin.name), (), probe=False)
+    assert caplog.messages == []

@@ -199,5 +199,6 @@ CAPABILITIES: Mapping[str, str] = {
     "quota-size": "the size of a writable snapshot can be limited",
     "quota-inodes": "the number of inodes of a writable snapshot can be limited",
     "upper-path": "the writable layer can be placed in a directory of the user's choice",
+    "base-directory": "a snapshot can have a directory of the user's as its parent",
     "idmap": "snapshots can be mounted id-mapped, for user namespaces",
 }
