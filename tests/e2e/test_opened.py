@@ -106,7 +106,7 @@ def test_layer_over_a_directory(
     changed = daemon.client(client, "diff", name).stdout.decode().splitlines()
     assert "A /etc/above" in changed
     assert not [line for line in changed if "busybox" in line]
-    daemon.client(client, "start", name)
+    daemon.client(client, "start", "-a", name)
     assert b"etc/above" in daemon.client(client, "export", name).stdout
     refused = daemon.client(client, "commit", name, "never", check=False)
     assert b"lading export" in refused.stderr
@@ -126,12 +126,12 @@ def test_image_gives_defaults_to_a_directory(daemon: Daemon, tree: Path) -> None
 def test_image_cannot_choose_a_directory(daemon: Daemon, client: str, tree: Path) -> None:
     """Labels of an image are shown, and mean nothing: only the request counts."""
     (tree / "secret").touch()
-    labels = [
-        f"lading.rootfs={tree}",
-        f"lading.hooks.createRuntime=/bin/sh -c 'echo > {tree}/ran'",
-        "lading.network=ns:/proc/1/ns/net",
-    ]
-    changes = [word for label in labels for word in ("-c", f'LABEL "{label}"')]
+    labels = {
+        "lading.rootfs": str(tree),
+        "lading.hooks.createRuntime": f"/bin/sh -c 'echo > {tree}/ran'",
+        "lading.network": "ns:/proc/1/ns/net",
+    }
+    changes = [w for k, v in labels.items() for w in ("-c", f'LABEL {k}="{v}"')]
     name = daemon.client("lading", "create", "busybox", "true").stdout.decode().strip()
     daemon.client("lading", "commit", *changes, name, "sly")
     daemon.client("lading", "rm", name)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 
-from lading.containers import asked, checks, merge, modes, names, roots, security, tell
+from lading.containers import asked, checks, merge, modes, names, roots, security, storage, tell
 from lading.containers import mounts as mount_specs
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
 from lading.containers.table import Live, Table
 from lading.containers.volumes import check_bind_source, fill, find_image, find_volume
-from lading.errors import Conflict, Invalid, NotFound, Unsupported
+from lading.errors import Conflict, Invalid, NotFound
 from lading.images import Image
 from lading.model.docker import (
     ContainerConfig,
@@ -30,14 +30,8 @@ from lading.store.clock import now
 
 log = logging.getLogger(__name__)
 
-#: Names the filesystem backend of one container, among its ``--storage-opt``.
-STORAGE_DRIVER_OPTION = "driver"
-
 #: What a client that must name an image names when the root is a plain directory.
 NO_IMAGE = "scratch"
-
-#: Label of the contract: the directory that a snapshot without parent lies on.
-BASE_LABEL = "lading.base"
 
 
 class Creator:
@@ -67,6 +61,9 @@ class Creator:
         merged = merge.merged(config, defaults)
         checks.check_merged(merged)
         path, *args = merge.command(merged)
+        filesystem = self._filesystem(host)
+        limits = storage.labels(host.storage_opt)
+        storage.check(self._parts.filesystems, filesystem, limits)
         record = Container(
             id=names.new_id(),
             name=name,
@@ -77,7 +74,7 @@ class Creator:
             host_config=self._settled(host),
             path=path,
             args=tuple(args),
-            filesystem=self._filesystem(host),
+            filesystem=filesystem,
             isolation=self._isolation(host),
             networking=networking,
             rootfs=wishes.rootfs,
@@ -107,7 +104,7 @@ class Creator:
             isolation.require("hooks")
         if modes.network_namespace(record.host_config):
             isolation.require("netns-path")
-        labels = storage_labels(record.host_config.storage_opt)
+        labels = storage.labels(record.host_config.storage_opt)
         if record.rootfs:
             asked.check_rootfs(record.rootfs, parts.data_root, parts.exec_root)
         if record.rootfs_mode == asked.OVERLAID:
@@ -118,22 +115,9 @@ class Creator:
                 f"directory {record.rootfs} itself",
                 hint=f"let it run on it: {record.rootfs}:{asked.OVERLAID}",
             )
-        self._check_storage(record.filesystem, labels)
-
-    def _check_storage(self, filesystem: str, labels: Mapping[str, str]) -> None:
-        """Refuse a limit that the backend cannot hold, before an image is unpacked there."""
-        backends = self._parts.filesystems
-        for label in labels:
-            option, capability = label.removeprefix("lading."), _NEEDS[label]
-            if capability not in backends.get(filesystem).capabilities:
-                able = ", ".join(b.name for b in backends.usable() if capability in b.capabilities)
-                raise Unsupported(
-                    f'storage option {option}: filesystem backend "{filesystem}" cannot do that',
-                    hint=f"these can: {able or 'none that works here'}",
-                )
 
     def _filesystem(self, host: HostConfig) -> str:
-        wanted = host.storage_opt.get(STORAGE_DRIVER_OPTION, "")
+        wanted = host.storage_opt.get(storage.DRIVER, "")
         try:
             return self._parts.filesystems.get(wanted).name
         except NotFound as error:
@@ -151,6 +135,7 @@ class Creator:
         settings = self._parts.settings
         masked, read_only = security.hidden_paths(host)
         changes: dict[str, Any] = {
+            "storage_opt": storage.settled(host.storage_opt, self._parts),
             "masked_paths": masked,
             "readonly_paths": read_only,
             "shm_size": host.shm_size or settings.default_shm_size,
@@ -205,10 +190,10 @@ class Creator:
             return ""
         parts = self._parts
         backend = parts.filesystems.get(record.filesystem).hook
-        labels = storage_labels(record.host_config.storage_opt)
+        labels = storage.labels(record.host_config.storage_opt)
         parent = ""
         if image is None:
-            labels[BASE_LABEL] = record.rootfs
+            labels[storage.BASE] = record.rootfs
         else:
             parent = parts.images.snapshot_for(image, record.filesystem)
         backend.prepare(key=record.id, parent=parent, labels=labels)
@@ -302,45 +287,6 @@ def _as_asked(host: HostConfig, wishes: asked.Asked) -> HostConfig:
             )
         changes["network_mode"] = wishes.network
     return msgspec.structs.replace(host, **changes) if changes else host
-
-
-#: Label: the capability that holds it.
-_NEEDS = {
-    "lading.size": "quota-size",
-    "lading.inodes": "quota-inodes",
-    "lading.path": "upper-path",
-}
-
-
-def storage_labels(options: Mapping[str, str]) -> dict[str, str]:
-    """``--storage-opt`` as the labels that filesystem backends know. Raises Invalid."""
-    labels = {}
-    for key, value in options.items():
-        if key == STORAGE_DRIVER_OPTION:
-            continue
-        if key in ("size", "inodes"):
-            labels[f"lading.{key}"] = str(parse_size(value))
-        elif key == "path":
-            labels["lading.path"] = value
-        else:
-            raise Invalid(
-                f"unknown storage option: {key}", hint="known: driver, inodes, path, size"
-            )
-    return labels
-
-
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_size(text: str) -> int:
-    """``10G``, ``512MiB``, ``100``. Raises Invalid."""
-    lowered = text.strip().lower()
-    number = lowered.rstrip("bikmgt")
-    unit = lowered[len(number) :].removesuffix("b").removesuffix("i")
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError):
-        raise Invalid(f"invalid size: '{text}'") from None
 
 
 def _quietly(undo: Callable[[], object]) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 
 from lading.backends import Loaded
-from lading.containers import asked, roots
-from lading.containers.create import BASE_LABEL, STORAGE_DRIVER_OPTION, storage_labels
+from lading.containers import asked, roots, storage
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Status
 from lading.containers.table import Live, Table
@@ -94,6 +93,8 @@ class Migration:
                     f"cannot migrate container {record.name}: its layer was placed at "
                     f"{record.host_config.storage_opt['path']}, which is that backend's own"
                 )
+            limits = storage.labels(record.host_config.storage_opt)
+            storage.check(self._parts.filesystems, target.name, limits)
         if strict:
             for live in lives:
                 if roots.in_place(live.record):
@@ -133,9 +134,9 @@ class Migration:
             undo.callback(self._discard, record, target.name)
             self._discard(record, target.name)
             parent = self._parent(record, target, say)
-            labels = storage_labels(record.host_config.storage_opt)
+            labels = storage.labels(record.host_config.storage_opt)
             if record.rootfs:
-                labels[BASE_LABEL] = record.rootfs
+                labels[storage.BASE] = record.rootfs
             recipe = target.hook.prepare(key=record.id, parent=parent, labels=labels)
             say(f"Copying from {record.filesystem} to {target.name}")
             done = parts.archives.carry(roots.recipe(parts, record), recipe)
@@ -186,8 +187,8 @@ def _name(image: Image) -> str:
 
 def _moved(record: Container, filesystem: str, parent: str) -> Container:
     host = record.host_config
-    if STORAGE_DRIVER_OPTION in host.storage_opt:
-        options = {**host.storage_opt, STORAGE_DRIVER_OPTION: filesystem}
+    if storage.DRIVER in host.storage_opt:
+        options = {**host.storage_opt, storage.DRIVER: filesystem}
         host = msgspec.structs.replace(host, storage_opt=options)
     return msgspec.structs.replace(
         record, filesystem=filesystem, snapshot_parent=parent, host_config=host
