@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import socket
+import subprocess
 import tarfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from lading.testing.daemon import Daemon
+from lading.testing.daemon import Daemon, find_client
 
 pytestmark = pytest.mark.root
 
@@ -85,3 +89,160 @@ def test_a_stage_that_comes_out_the_same_keeps_the_cache(daemon: Daemon, tmp_pat
     assert "said\n" in build(daemon, tmp_path, files)
     assert "said\n" not in build(daemon, tmp_path, {"f": "two"})
     assert "said\n" in build(daemon, tmp_path, {"f": "three"})
+
+
+def test_cache_from_an_image_that_came_from_elsewhere(daemon: Daemon, tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": "FROM busybox\nENV a=b\nRUN echo sa''id > /said; cat /said\nCOPY f /f\n"
+        'CMD ["x"]\n',
+        "f": "F",
+    }
+    build(daemon, tmp_path, files, "-t", "elsewhere")
+    identity = daemon.client("lading", "inspect", "-f", "{{.Id}}", "elsewhere").stdout
+    archive = daemon.client("lading", "save", "elsewhere").stdout
+    daemon.client("lading", "rmi", "elsewhere")
+    daemon.client("lading", "builder", "prune", "-af")
+    daemon.client("lading", "load", input=archive)
+    out = build(daemon, tmp_path, {}, "--cache-from", "elsewhere", "-t", "again")
+    assert out.count("Using cache") == 4
+    assert daemon.client("lading", "inspect", "-f", "{{.Id}}", "again").stdout == identity
+    changed = build(daemon, tmp_path, {"f": "G"}, "--cache-from", "nothing,elsewhere", "-t", "more")
+    assert changed.count("Using cache") == 2
+    daemon.client("lading", "rmi", "elsewhere", "again", "more")
+
+
+def test_cache_is_listed_and_pruned(scratch_daemon: Daemon, tmp_path: Path) -> None:
+    daemon = scratch_daemon
+    text = (
+        "FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\n"
+        "RUN --mount=type=cache,target=/c head -c 2000000 /dev/urandom > /c/x\n"
+    )
+    build(daemon, tmp_path, {"Dockerfile": text})
+    rows = json.loads(api(daemon, "GET", "/system/df"))["BuildCache"]
+    assert sorted(row["Type"] for row in rows) == ["exec.cachemount", "regular", "regular"]
+    assert max(row["Size"] for row in rows) == 3_000_000
+    kept = daemon.client("lading", "builder", "prune", "-af", "--keep-storage", "4mb").stdout
+    assert b"Total" in kept
+    rows = json.loads(api(daemon, "GET", "/system/df"))["BuildCache"]
+    assert [row["Type"] for row in rows] == ["exec.cachemount"]
+    out = daemon.client("lading", "builder", "prune", "-f").stdout.decode()
+    assert "2.0" in out or "2MB" in out, out
+    assert json.loads(api(daemon, "GET", "/system/df"))["BuildCache"] == []
+    # What an image with a name needs stays, and goes on being cache.
+    build(daemon, tmp_path, {}, "-t", "named")
+    daemon.client("lading", "builder", "prune", "-f")
+    assert build(daemon, tmp_path, {}, "-t", "named").count("Using cache") == 2
+    daemon.client("lading", "builder", "prune", "-af")
+    assert "Using cache" not in build(daemon, tmp_path, {}, "-t", "named")
+
+
+def test_only_needed_stages_run_side_by_side(daemon: Daemon, tmp_path: Path) -> None:
+    """Each of two waits for the other, by a directory that both have mounted."""
+    meet = (
+        "RUN --mount=type=cache,target=/m,id=meet touch /m/{0}; "
+        "i=0; while [ ! -e /m/{1} ]; do sleep 0.1; i=$((i+1)); [ $i -lt 300 ] || exit 1; done; "
+        "echo met-{0} | tee /{0}\n"
+    )
+    text = (
+        f"FROM busybox AS one\n{meet.format('a', 'b')}"
+        "FROM busybox AS never\nRUN false\n"
+        f"FROM busybox AS two\n{meet.format('b', 'a')}"
+        "FROM busybox\nCOPY --from=one /a /\nCOPY --from=two /b /\n"
+    )
+    out = build(daemon, tmp_path, {"Dockerfile": text})
+    steps = [line.split()[1] for line in out.splitlines() if line.startswith("Step ")]
+    assert steps == [f"{n}/7" for n in range(1, 8)]
+    assert out.index("met-a\n") < out.index("Step 3/7") < out.index("met-b\n")
+    daemon.client("lading", "builder", "prune", "-af")
+    marked = build(daemon, tmp_path, {}, "--progress", "plain")
+    assert "[one] met-a\n" in marked
+    assert "[two] met-b\n" in marked
+
+
+def test_a_failed_stage_ends_the_others(daemon: Daemon, tmp_path: Path) -> None:
+    text = (
+        "FROM busybox AS one\nRUN sleep 1000\n"
+        "FROM busybox AS two\nRUN sleep 1; echo so''rry; exit 4\n"
+        "FROM busybox\nCOPY --from=one / /\nCOPY --from=two / /\n"
+    )
+    out = build(daemon, tmp_path, {"Dockerfile": text}, "--force-rm", check=False)
+    assert "sorry\n" in out
+    assert "returned a non-zero code: 4" in out
+    assert daemon.client("lading", "ps", "-aq").stdout == b""
+
+
+def test_a_client_that_goes_leaves_only_cache(daemon: Daemon, tmp_path: Path) -> None:
+    text = "FROM busybox\nRUN echo 1 > /one\nRUN touch /x; sleep 1000\n"
+    (tmp_path / "Dockerfile").write_text(text)
+    client = subprocess.Popen(
+        [find_client("lading"), "-H", daemon.host, "build", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    wait_for(lambda: daemon.client("lading", "ps", "-q").stdout)
+    client.send_signal(signal.SIGINT)
+    client.communicate(timeout=20)
+    wait_for(lambda: not daemon.client("lading", "ps", "-aq").stdout)
+    wait_for(lambda: not list((daemon.root / "data/build").glob("context-*")))
+    again = build(daemon, tmp_path, {"Dockerfile": text.replace("1000", "0")})
+    assert again.count("Using cache") == 1
+
+
+def test_a_killed_daemon_clears_away_and_keeps_the_cache(
+    scratch_daemon: Daemon, tmp_path: Path
+) -> None:
+    daemon = scratch_daemon
+    text = "FROM busybox\nRUN echo 1 > /one\nCOPY f /f\nRUN sleep 1000\n"
+    (tmp_path / "f").write_text("F")
+    (tmp_path / "Dockerfile").write_text(text)
+    client = subprocess.Popen(
+        [find_client("lading"), "-H", daemon.host, "build", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    wait_for(lambda: b"sleep" in daemon.client("lading", "ps", "--no-trunc").stdout)
+    daemon.kill()
+    client.communicate(timeout=20)
+    daemon.start()
+    assert daemon.client("lading", "ps", "-aq").stdout == b""
+    assert not list((daemon.root / "data/build").glob("context-*"))
+    assert not list((daemon.root / "data/containers").iterdir())
+    again = build(daemon, tmp_path, {"Dockerfile": text.replace("1000", "0")})
+    assert again.count("Using cache") == 2
+
+
+def api(daemon: Daemon, method: str, path: str) -> bytes:
+    """The body of an answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(daemon.socket))
+        head = f"{method} /v1.41{path} HTTP/1.0\r\nHost: lading\r\n\r\n"
+        client.sendall(head.encode())
+        data = b""
+        while piece := client.recv(1 << 16):
+            data += piece
+    return data.partition(b"\r\n\r\n")[2]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_squash_makes_one_layer_of_what_is_new(daemon: Daemon, tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": "FROM busybox\nRUN echo 1 > /one; echo 2 > /two\nRUN rm /one /etc/group\n"
+        "COPY f /f\nENV a=b\n",
+        "f": "F",
+    }
+    build(daemon, tmp_path, files, "-t", "squashed", "--squash")
+    base, own = layers(daemon, "squashed")
+    assert "etc/group" in base
+    assert own == ["etc", "etc/.wh.group", "f", "two"]
+    before, after = (
+        daemon.client("lading", "history", "-q", name).stdout.split()
+        for name in ("busybox", "squashed")
+    )
+    assert len(after) == len(before) + 5
+    shown = daemon.client("lading", "run", "--rm", "squashed", "sh", "-c", "cat /two /f; echo $a")
+    assert shown.stdout == b"2\nFb\n"
+    daemon.client("lading", "rmi", "squashed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from lading.api.engine import Engine
 from lading.api.failures import error_response
+from lading.api.parameters import filters
 from lading.api.progress import Emit, progress
 from lading.api.routes import Routes
 from lading.api.version import version_of
@@ -23,6 +23,8 @@ from lading.http.messages import Connection, Hijack, Query, Request, Response
 from lading.model.body import decode
 from lading.model.docker import AuthConfig, HostConfig, Ulimit
 
+#: What clients of different ages call the bytes that may stay.
+_KEEP = ("reserved-space", "keep-storage", "max-used-space")
 _INDEX = "https://index.docker.io/v1/"
 
 
@@ -31,8 +33,6 @@ class BuildRoutes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
-        self._made: Builder | None = None
 
     def register(self, routes: Routes) -> None:
         """Add the routes."""
@@ -41,10 +41,7 @@ class BuildRoutes:
         routes.add("POST", "/build/session", self.session)
 
     def _builder(self) -> Builder:
-        with self._lock:
-            if self._made is None:
-                self._made = self._engine.builder()
-            return self._made
+        return self._engine.builder()
 
     def build(self, request: Request) -> Response:
         """``POST /build``."""
@@ -57,8 +54,7 @@ class BuildRoutes:
         options = _options(request)
 
         def work(emit: Emit) -> None:
-            def pull(name: str, platform: str) -> None:
-                tell = _silent if options.quiet else emit
+            def pull(name: str, platform: str, tell: Emit) -> None:
                 self._engine.transfers.pull(
                     name, tell, auth=_credentials(options.credentials, name),
                     platform=platform, gone=request.gone,
@@ -91,12 +87,10 @@ class BuildRoutes:
 
     def prune(self, request: Request) -> Response:
         """``POST /build/prune``."""
-        deleted, space = self._builder().cache.prune()
+        query = request.query
+        keep = next((n for k in _KEEP if (n := query.integer(k))), 0)
+        deleted, space = self._builder().prune(filters(request), all=query.flag("all"), keep=keep)
         return Response.json({"CachesDeleted": deleted, "SpaceReclaimed": space})
-
-
-def _silent(message: object) -> None:
-    """Progress that nobody asked for."""
 
 
 def _options(request: Request) -> BuildOptions:
@@ -112,6 +106,8 @@ def _options(request: Request) -> BuildOptions:
         force_remove=query.flag("forcerm"),
         squash=query.flag("squash"),
         target=query.get("target"),
+        cache_from=_strings(query, "cachefrom"),
+        prefixes=query.get("progress") == "plain",
         session=query.get("session"),
         platform=query.get("platform"),
         arguments=_map(query, "buildargs"),
@@ -130,6 +126,14 @@ def _map(query: Query, name: str) -> dict[str, str | None]:
     ):
         raise Invalid(f'query parameter "{name}": not a JSON object of strings')
     return given
+
+
+def _strings(query: Query, name: str) -> list[str]:
+    given = query.json(name)
+    try:
+        return msgspec.convert(given or [], list[str])
+    except msgspec.ValidationError as error:
+        raise Invalid(f'query parameter "{name}": {error}') from error
 
 
 def _host(query: Query) -> HostConfig:

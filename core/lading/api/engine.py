@@ -80,7 +80,7 @@ class Engine(Protocol):
     def roles(self) -> Sequence[Backends[Any]]: ...
 
     def builder(self) -> Builder:
-        """Make the builder; asked for once."""
+        """What builds images."""
         ...
 
     def info(self) -> dict[str, Any]:

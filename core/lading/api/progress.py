@@ -13,8 +13,9 @@ from lading.api.version import version_of
 from lading.errors import Cancelled
 from lading.http.messages import Push, Request, Response
 
-Emit = Callable[[Mapping[str, Any]], None]
-"""Sends one message; may be called by any thread. Raises Cancelled when the client has gone."""
+Emit = Callable[..., None]
+"""Sends messages, in one piece; may be called by any thread. Raises Cancelled when the client has
+gone."""
 
 
 def progress(request: Request, work: Callable[[Emit], None]) -> Response:
@@ -28,12 +29,12 @@ def progress(request: Request, work: Callable[[Emit], None]) -> Response:
         lock = threading.Lock()
         begun = False
 
-        def emit(message: Mapping[str, Any]) -> None:
+        def emit(*messages: Mapping[str, Any]) -> None:
             nonlocal begun
             with lock:
                 begun = True
                 try:
-                    send(msgspec.json.encode(message) + b"\r\n")
+                    send(b"".join(msgspec.json.encode(m) + b"\r\n" for m in messages))
                 except OSError as error:
                     raise Cancelled("the client went away") from error
 

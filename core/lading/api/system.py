@@ -18,6 +18,7 @@ from lading.api.routes import Routes
 from lading.api.streams import until_gone
 from lading.api.version import Version, version_of
 from lading.api.volumes import volume_json
+from lading.build import pruning
 from lading.containers import ListOptions, Status
 from lading.errors import Invalid
 from lading.http.messages import Request, Response
@@ -119,7 +120,7 @@ class SystemRoutes:
         if "volume" in kinds:
             shown["Volumes"] = self._volumes()
         if "build-cache" in kinds:
-            shown["BuildCache"] = []
+            shown["BuildCache"] = [pruning.shown(r) for r in self._engine.builder().records()]
         return Response.json(shown)
 
     def _image_users(self) -> Counter[str]:

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from lading.archive import Archives
-from lading.build import context
-from lading.build.cache import Cache
+from lading.build import context, pruning
+from lading.build.cache import Cache, Record
 from lading.build.cache_mounts import CacheMounts
+from lading.build.candidates import Candidates
 from lading.build.context import Readable
 from lading.build.hosting import Hosting
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
+from lading.build.output import Emit, Output
 from lading.build.planner import plan, undeclared
-from lading.build.running import Runner, WhenGone
+from lading.build.running import INTENT, Runner
 from lading.build.sessions import Sessions
 from lading.build.sources import Digests
 from lading.build.stages import Pull, Stages
+from lading.build.steps import Tools
+from lading.build.stop import Stop
 from lading.containers import Containers
-from lading.errors import Invalid, Unsupported
+from lading.errors import Invalid, NotFound
 from lading.images import Images
 from lading.images.making import Making
 from lading.model import reference
 from lading.model.dockerfile import LARGEST, parse
 from lading.monitor import Spawner
+from lading.store.clock import timestamp
 from lading.store.db import Database
+from lading.store.intents import Finish, Intents
 
-Emit = Callable[[Mapping[str, Any]], None]
+WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 
 class Builder:
@@ -43,11 +50,12 @@ class Builder:
         archives: Archives,
         spawner: Spawner,
         db: Database,
+        intents: Intents,
         root: Path,
         run_root: Path,
     ) -> None:
         self._images, self._containers, self._archives = images, containers, archives
-        self._spawner = spawner
+        self._spawner, self._intents = spawner, intents
         self._root = root / "build"
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run_root = run_root / "build"
@@ -60,6 +68,32 @@ class Builder:
         for left in self._root.glob("context-*"):
             shutil.rmtree(left, ignore_errors=True)
 
+    @property
+    def finishers(self) -> Mapping[str, Finish]:
+        """What clears away the containers of builds that a crash has ended."""
+
+        def remove(name: str, details: Mapping[str, Any]) -> None:
+            try:
+                self._containers.remove(name, force=True, volumes=True)
+            except NotFound:
+                # The crash came before there was one.
+                return
+
+        return {INTENT: remove}
+
+    def records(self) -> list[Record]:
+        """What the cache holds: steps, and the cache directories of RUN."""
+        return [*self.cache.records(), *self.cache_mounts.records()]
+
+    def prune(
+        self, filters: Mapping[str, Sequence[str]], *, all: bool, keep: int
+    ) -> tuple[list[str], int]:
+        """Remove what no image needs; with ``all`` forget the rest too. Ids and bytes.
+
+        Goes on, the least recently used first, until no more than ``keep`` bytes are left.
+        """
+        return pruning.prune(self.cache, self.cache_mounts, filters, all=all, keep=keep)
+
     def build(
         self,
         body: Readable,
@@ -69,8 +103,6 @@ class Builder:
         when_gone: WhenGone,
     ) -> str:
         """Build; the image's id. Raises Invalid, CommandFailed and what its parts raise."""
-        if options.squash:
-            raise Unsupported("squashing of builds is not supported")
         names = [_name(tag) for tag in options.tags]
         directory = Path(tempfile.mkdtemp(prefix="context-", dir=self._root))
         try:
@@ -80,7 +112,8 @@ class Builder:
                     digests = context.fetch(options.remote, directory, self._archives, name)
                 else:
                     digests = context.spool(body, directory, self._archives)
-                image_id = self._run(directory, digests, options, emit, pull, when_gone)
+                with self.cache.held() as hold:
+                    image_id = self._run(directory, digests, options, emit, pull, when_gone, hold)
                 for named in names:
                     self._images.tag(image_id, named)
         finally:
@@ -102,12 +135,14 @@ class Builder:
         emit: Emit,
         pull: Pull,
         when_gone: WhenGone,
+        hold: Callable[[str], None],
     ) -> str:
         text = context.read_dockerfile(directory, options.dockerfile, LARGEST)
         context.drop_ignored(directory, options.dockerfile)
         file = parse(text, _shown(options.dockerfile))
         chosen = plan(file, options.arguments, options.target, options.platform)
-        runner = Runner(self._containers, options.host, when_gone)
+        stop = Stop()
+        runner = Runner(self._containers, options.host, self._intents, stop)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
         layers = Layers(
             self._images, self._archives, self._spawner, directory, digests, options.epoch
@@ -116,11 +151,20 @@ class Builder:
             self._containers, self._archives, layers, self.cache_mounts, self.sessions,
             options.session, directory, self._run_root,
         )  # fmt: skip
-        stages = Stages(
-            self._images, making, layers, self.cache, runner, hosting, options, chosen, file.escape,
-            lambda line: None if options.quiet else emit({"stream": line}), pull,
+        tools = Tools(
+            self._images, making, layers, self.cache,
+            Candidates(self._images, making, options.cache_from), runner, hosting, options, stop,
+            hold,
         )  # fmt: skip
-        image = stages.build()
+        prefixes = [s.name or str(s.index) for s in chosen.stages] if options.prefixes else []
+        output = Output(None if options.quiet else emit, prefixes if len(prefixes) > 1 else [])
+        with when_gone(stop.set):
+            stages = Stages(tools, chosen, file.escape, output, pull)
+            image = stages.build()
+        if options.squash:
+            layer = layers.difference(stages.base, image)
+            created = "" if options.epoch is None else timestamp(options.epoch * 10**9)
+            image = self._images.get(making.squashed(image, stages.base, layer, created))
         unused = undeclared(file, options.arguments)
         if unused and not options.quiet:
             listed = " ".join(unused)

@@ -6,16 +6,20 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lading.build.cache import Record
 from lading.build.run_mounts import RunMount
 from lading.errors import Cancelled
 
 #: How often one that waits for its turn looks whether its client is still there, in seconds.
 LOOK_EVERY = 1.0
 _MODE = 0o755
+#: What Docker calls such a directory in its list.
+CACHE_MOUNT = "exec.cachemount"
 
 
 class CacheMounts:
@@ -43,7 +47,10 @@ class CacheMounts:
         name = hashlib.sha256((mount.id or mount.target).encode()).hexdigest()
         name = self._taken(name, mount.sharing, gone)
         try:
-            yield self._made(name, mount, owner, fill)
+            place = self._made(name, mount, owner, fill)
+            # When it was last used, for those who prune.
+            os.utime(place, ns=(time.time_ns(), place.stat().st_mtime_ns))
+            yield place
         finally:
             with self._freed:
                 left = self._users.pop(name)
@@ -85,15 +92,33 @@ class CacheMounts:
             shutil.rmtree(new, ignore_errors=True)
         return place
 
-    def prune(self) -> int:
-        """Remove what no build uses; how many bytes that were."""
-        freed = 0
+    def records(self) -> list[Record]:
+        """All directories, the least recently used first."""
+        found = []
+        for place in self._root.iterdir() if self._root.is_dir() else ():
+            name = place.name.removeprefix("new-")
+            with self._freed:
+                busy = name in self._users
+            try:
+                status = place.stat()
+            except FileNotFoundError:
+                continue
+            found.append(
+                Record(
+                    name, "", "cache directory of RUN", _size(place), busy, status.st_mtime,
+                    status.st_atime, 0, CACHE_MOUNT,
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda record: record.used)
+
+    def remove(self, name: str) -> bool:
+        """Remove a directory, unless a build uses it."""
         with self._freed:
-            for place in self._root.glob("*") if self._root.is_dir() else ():
-                if place.name.removeprefix("new-") not in self._users:
-                    freed += _size(place)
-                    shutil.rmtree(place, ignore_errors=True)
-        return freed
+            if name in self._users:
+                return False
+            for place in (self._root / name, self._root / f"new-{name}"):
+                shutil.rmtree(place, ignore_errors=True)
+        return True
 
 
 def _size(place: Path) -> int:

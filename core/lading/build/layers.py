@@ -218,6 +218,14 @@ class Layers:
                 sources, work.sources, work.files, self._digests, parents=work.parents
             )
 
+    def difference(self, base: Image | None, image: Image) -> NewLayer | None:
+        """All that an image adds to its base, as one layer."""
+        with ExitStack() as stack:
+            lower = self.view(base, stack, exactly=True).recipe if base else self.empty(stack)
+            upper = self.view(image, stack, exactly=True).recipe
+            latest = None if self.epoch is None else self.epoch * 10**9
+            return self.images.layer(lower, upper, latest=latest)
+
     def located(
         self, work: Copying, source: Image | None, stack: ExitStack, *, exactly: bool
     ) -> tuple[Copying, Seen]:

@@ -13,7 +13,9 @@ from lading.model.docker import AuthConfig, HostConfig
 class BuildOptions:
     """``POST /build``; a build argument that is None takes nothing away from the default.
 
-    ``session`` is how the client names the connections that it offers secrets on.
+    ``cache_from`` are images whose history may stand for steps. With ``prefixes`` stages that run
+    side by side tell at once what they do, each line marked. ``session`` is how the client names
+    the connections that it offers secrets on.
     """
 
     tags: Sequence[str] = ()
@@ -25,6 +27,8 @@ class BuildOptions:
     remove: bool = True
     force_remove: bool = False
     squash: bool = False
+    cache_from: Sequence[str] = ()
+    prefixes: bool = False
     target: str = ""
     session: str = ""
     platform: str = ""

@@ -6,24 +6,26 @@ import codecs
 import difflib
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from uuid import uuid4
 
 import msgspec
 
 from lading.build.hosting import SCRIPT, Given
+from lading.build.stop import Stop
 from lading.containers import Containers
 from lading.containers.options import AttachOptions
-from lading.errors import Cancelled, Conflict, Denied, Invalid, LadingError, NotFound
+from lading.errors import Conflict, Denied, Invalid, LadingError, NotFound
 from lading.images import Image, NewLayer
-from lading.model.docker import ContainerConfig, HostConfig, NetworkingConfig
+from lading.model.docker import ContainerConfig, HostConfig, LogConfig, NetworkingConfig
 from lading.model.dockerfile import Instruction
+from lading.store.intents import Intents
 
 _FLAGS = ("mount", "network", "security")
 
-WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
+#: The intent of a container that a RUN is running in.
+INTENT = "build-container"
 
 
 class CommandFailed(LadingError):
@@ -71,9 +73,11 @@ class Runner:
         self,
         containers: Containers,
         host: HostConfig,
-        when_gone: WhenGone,
+        intents: Intents,
+        stop: Stop,
     ) -> None:
-        self._containers, self._host, self._when_gone = containers, host, when_gone
+        self._containers, self._host = containers, host
+        self._intents, self._stop = intents, stop
 
     def run(
         self,
@@ -97,44 +101,55 @@ class Runner:
             attach_stdout=True,
             attach_stderr=True,
         )
-        made = self._containers.create("", config, host, NetworkingConfig()).id
-        keep = not force_remove
-        gone = threading.Event()
+        name = f"build-{uuid4().hex[:12]}"
+        intent = self._intents.begin(INTENT, name, durable=False)
+        try:
+            made = self._containers.create(name, config, host, NetworkingConfig()).id
+            return self._used(
+                made, command, given, tell, keep=not remove, keep_failed=not force_remove,
+                latest=latest,
+            )  # fmt: skip
+        finally:
+            self._intents.end(intent)
 
-        def stop() -> None:
-            gone.set()
-            self._kill(made)
-
+    def _used(
+        self,
+        made: str,
+        command: Command,
+        given: Given,
+        tell: Callable[[str], None],
+        *,
+        keep: bool,
+        keep_failed: bool,
+        latest: int | None,
+    ) -> NewLayer | None:
+        kept = False
         try:
             tell(f" ---> Running in {made[:12]}\n")
-            with self._when_gone(stop):
+            with self._stop.calling(lambda: self._kill(made)):
                 code = self._attached(made, given, tell)
-            if gone.is_set():
-                raise Cancelled("the client went away")
+            self._stop.check()
             if code:
+                kept = keep_failed
                 raise CommandFailed(
                     f"The command '{command.shown}' returned a non-zero code: {code}", code
                 )
             done = self._containers.settle(
-                made, keep=not remove, latest=latest, mount_points=given.mount_points
+                made, keep=keep, latest=latest, mount_points=given.mount_points
             )
-            keep = not remove
+            kept = keep
             return done
-        except CommandFailed:
-            raise
-        except BaseException:
-            keep = False
-            raise
         finally:
-            if not keep:
+            if not kept:
                 self._containers.remove(made, force=True, volumes=True)
-                tell(f"Removing intermediate container {made[:12]}\n") if remove else None
+                if not keep:
+                    tell(f"Removing intermediate container {made[:12]}\n")
 
     def _kill(self, made: str) -> None:
         try:
             self._containers.kill(made)
         except (Conflict, NotFound):
-            # It has ended by itself.
+            # It has not started yet, or ended by itself.
             return
 
     def _attached(self, made: str, given: Given, tell: Callable[[str], None]) -> int:
@@ -142,6 +157,8 @@ class Runner:
         stream = self._containers.attach(made, AttachOptions(stdout=True, stderr=True))
         with stream.connect() as connection:
             self._containers.start(made, environment=given.hidden)
+            if self._stop.event.is_set():
+                self._kill(made)
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             for data in _frames(connection):
                 if text := decoder.decode(data):
@@ -149,7 +166,8 @@ class Runner:
         return wait.result()[0]
 
     def _hosting(self, instruction: Instruction, given: Given) -> HostConfig:
-        host = self._host
+        # What it writes goes to the client; nobody asks for it later.
+        host = msgspec.structs.replace(self._host, log_config=LogConfig(type="none"))
         for flag, value in instruction.flags:
             if flag == "network":
                 host = msgspec.structs.replace(host, network_mode=_network(value))

@@ -149,6 +149,16 @@ class Engine:
             )
         )
 
+        self._builder = Builder(
+            self.images,
+            self.containers,
+            self.archives,
+            spawner,
+            self.db,
+            self.intents,
+            data_root,
+            exec_root,
+        )
         self.images.users = self._users_of_image
         self.images.shown = lambda image_id: [
             made.target for made in self.containers.host_mounts.of(image_id)
@@ -156,20 +166,17 @@ class Engine:
         self.transfers = Transfers(self.images, self.registries, settings, self.veto_image)
 
     def builder(self) -> Builder:
-        """Make the builder; asked for once."""
-        return Builder(
-            self.images,
-            self.containers,
-            self.archives,
-            self.spawner,
-            self.db,
-            Path(self.settings.data_root),
-            Path(self.settings.exec_root),
-        )
+        """What builds images."""
+        return self._builder
 
     def _users_of_image(self, image_id: str) -> list[User]:
-        users = self.containers.users_of_image(image_id)
-        return [User(container.id, container.state.running) for container in users]
+        users = [
+            User(container.id, container.state.running)
+            for container in self.containers.users_of_image(image_id)
+        ]
+        if self._builder.cache.holds(image_id):
+            users.append(User("build", True))
+        return users
 
     @property
     def roles(self) -> Sequence[Backends[Any]]:
@@ -237,7 +244,7 @@ class Engine:
             self.containers.reconcile()
             self.images.start()
             self.networks.start()
-            self.intents.resume(self.containers.intents)
+            self.intents.resume({**self.containers.intents, **self._builder.finishers})
             self.containers.restart_wanted()
 
     def reload(self, settings: Settings) -> None:

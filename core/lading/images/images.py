@@ -160,6 +160,12 @@ class Images:
         self._events.publish("image", "prune", "", {"reclaimed": str(before - self._space())})
         return PruneReport(tuple(done), max(0, before - self._space()))
 
+    def discard(self, image_ids: Iterable[str]) -> None:
+        """Remove images that nobody needs: they have neither names nor users nor children."""
+        for image_id in image_ids:
+            self._removal.discard(image_id)
+        self.collect()
+
     def _space(self) -> int:
         return self.layers_size()
 

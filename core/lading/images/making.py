@@ -120,6 +120,30 @@ class Making:
             created=created,
         )  # fmt: skip
 
+    def squashed(
+        self, image: Image, base: Image | None, layer: NewLayer | None, created: str = ""
+    ) -> str:
+        """The image with what it adds to its base in a single layer; its history stays."""
+        document: dict[str, Any] = msgspec.json.decode(image.config_bytes)
+        created = created or now()
+        kept = len(base.config.history) if base else 0
+        lines = document.get("history") or []
+        comment = f"merge {image.id} to {base.id}" if base else f"create new from {image.id}"
+        merged: dict[str, Any] = {"created": created, "comment": comment}
+        if layer is None:
+            merged["empty_layer"] = True
+        layers = [
+            NewLayer(la.diff_id, la.digest, la.media_type, la.size, la.length)
+            for la in (base.layers if base else ())
+        ]
+        layers += [layer] if layer else []
+        document["created"] = created
+        document["history"] = [
+            *lines[:kept], *({**line, "empty_layer": True} for line in lines[kept:]), merged
+        ]  # fmt: skip
+        document["rootfs"] = {"type": "layers", "diff_ids": [la.diff_id for la in layers]}
+        return self._catalog.add(encode_config(document), layers, base.id if base else "")
+
     def derived(
         self,
         parent: Image | None,

@@ -40,6 +40,11 @@ class Removal:
             return self._by_id(ref, image, force=force, prune=prune)
         return self._by_name(ref, image, force=force, prune=prune)
 
+    def discard(self, image_id: str) -> None:
+        """Remove an image without names, users and children by its id; one that is gone is fine."""
+        self._catalog.drop(image_id)
+        self._events.publish("image", "delete", image_id, {"name": image_id})
+
     def _by_name(self, ref: str, image: Image, *, force: bool, prune: bool) -> list[Deleted]:
         named = reference.parse(ref).with_default_tag()
         names = self._catalog.canonical_names(image.id)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lading.cli.command import NONE, Command, command
+from lading.cli.creation.flags import size
 from lading.cli.errors import DaemonError, Failure
 from lading.cli.flags import Call, Flag, switch, texts
 from lading.cli.output.table import api_filters
@@ -76,9 +77,13 @@ def prune_volumes(session: Session, filters: Filters, *, everything: bool) -> in
     return int(answer.get("SpaceReclaimed") or 0)
 
 
-def prune_cache(session: Session, filters: Filters, *, everything: bool) -> int:
-    """Remove build cache."""
-    answer = session.post("/build/prune", all=everything, filters=filters)
+def prune_cache(
+    session: Session, filters: Filters, *, everything: bool, keep: int | None = None
+) -> int:
+    """Remove build cache until no more than ``keep`` bytes are left."""
+    answer = session.post(
+        "/build/prune", all=everything, filters=filters, **{"keep-storage": keep or None}
+    )
     _list(session, "Deleted build cache objects:", answer.get("CachesDeleted"))
     return int(answer.get("SpaceReclaimed") or 0)
 
@@ -135,8 +140,11 @@ volume_prune = _command(
 builder_prune = _command(
     "Remove build cache",
     lambda call: "This will remove unused build cache.",
-    lambda call, filters: prune_cache(call.session, filters, everything=call.on("all")),
-    switch("all", "a", "All of it"),
+    lambda call, filters: prune_cache(
+        call.session, filters, everything=call.on("all"), keep=call.value("keep-storage")
+    ),
+    switch("all", "a", "All of it, also what images with a name need"),
+    size("keep-storage", "", "Leave so much, what was used last"),
 )
 
 

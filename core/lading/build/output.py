@@ -1,0 +1,108 @@
+"""What a build tells, in the order of its stages, whichever of them runs at the moment.
+
+The first stage that has not ended speaks directly; what others say meanwhile is kept until it is
+their turn. So a client sees the same text as if the stages had run one after the other. With
+prefixes each line is told at once, marked with its stage.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+#: Tells messages, all at once.
+Emit = Callable[..., None]
+Message = Mapping[str, Any]
+
+#: So many messages of a stage that waits for its turn are kept; the oldest go first.
+MOST_KEPT = 20_000
+
+
+class Output:
+    """The output of one build; ``emit`` None tells nothing. Thread safe."""
+
+    def __init__(self, emit: Emit | None, prefixes: Sequence[str] = ()) -> None:
+        self._emit, self._prefixes = emit, prefixes
+        self._lock = threading.Lock()
+        self._voices: list[Voice] = []
+
+    def voice(self) -> Voice:
+        """The next stage's."""
+        prefix = self._prefixes[len(self._voices)] if self._prefixes else ""
+        voice = Voice(self, prefix)
+        self._voices.append(voice)
+        return voice
+
+    def say(self, voice: Voice, messages: Sequence[Message], *, hold: bool) -> None:
+        """Tell something now, or when it is the voice's turn; ``hold``: with what follows."""
+        if self._emit is None:
+            return
+        with self._lock:
+            voice.kept.extend(messages)
+            if not hold and (self._prefixes or self._turn() is voice):
+                self._flush(voice)
+
+    def end(self, voice: Voice) -> None:
+        """Its stage has ended: the next ones have their turn."""
+        with self._lock:
+            voice.ended = True
+            for other in self._voices:
+                self._flush(other)
+                if not other.ended:
+                    return
+
+    def fail(self, voice: Voice) -> None:
+        """Its stage has failed: what it has said is told now, and the others keep silent."""
+        with self._lock:
+            current = self._turn()
+            if current is not None:
+                self._flush(current)
+            self._flush(voice)
+            self._emit = None
+
+    def _turn(self) -> Voice | None:
+        return next((voice for voice in self._voices if not voice.ended), None)
+
+    def _flush(self, voice: Voice) -> None:
+        if voice.kept and self._emit is not None:
+            messages = list(voice.kept)
+            voice.kept.clear()
+            self._emit(*messages)
+
+
+class Voice:
+    """What one stage tells."""
+
+    def __init__(self, output: Output, prefix: str) -> None:
+        self._output, self._prefix = output, prefix
+        self._begun = ""
+        self.kept: deque[Message] = deque(maxlen=MOST_KEPT)
+        self.ended = False
+
+    def tell(self, text: str, *, hold: bool = False) -> None:
+        """Some text; ``hold``: together with the next."""
+        if self._prefix:
+            *lines, self._begun = (self._begun + text).split("\n")
+            text = "".join(f"[{self._prefix}] {line}\n" for line in lines)
+        if text:
+            self.emit({"stream": text}, hold=hold)
+
+    def emit(self, message: Message, *, hold: bool = False) -> None:
+        """A message of another kind, such as the progress of a pull."""
+        self._output.say(self, [message], hold=hold)
+
+    def end(self) -> None:
+        """The stage has ended."""
+        self._rest()
+        self._output.end(self)
+
+    def fail(self) -> None:
+        """The stage has failed."""
+        self._rest()
+        self._output.fail(self)
+
+    def _rest(self) -> None:
+        if self._begun:
+            self.tell("\n")
