@@ -131,10 +131,13 @@ class Reconciler:
             doomed = []
             for snapshot in backend.hook.walk():
                 match = _CONTAINER_KEY.fullmatch(snapshot.key)
-                if snapshot.kind is not Kind.COMMITTED and match and match[1] not in known:
+                if snapshot.kind is Kind.COMMITTED or not match:
+                    continue
+                # A view is what a commit or diff looks at, and whoever did that has died.
+                if match[1] not in known or match[3] == "view":
                     doomed.append(snapshot.key)
             for key in doomed:
-                log.info('sweep snapshot "%s" of no container', key)
+                log.info('sweep snapshot "%s" that nobody uses', key)
                 backend.hook.remove(key=key)
         for place in (parts.data_root / "containers", parts.exec_root / "containers"):
             for directory in place.iterdir():
