@@ -218,6 +218,9 @@ def test_create_reads_limits_where_clients_of_2014_put_them(site: Site) -> None:
     host = site.containers.calls[-1][1][2]
     assert (host.memory, host.cpuset_cpus) == (1 << 20, "0")
     assert host.volumes_from == ["a", "b:ro"]
+    # What dockerode sends there, in all versions.
+    site.ask("POST", "/containers/create", {"Image": "busybox", "VolumesFrom": []})
+    assert site.containers.calls[-1][1][2].volumes_from == []
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ class ContainerCreate(ContainerConfig, frozen=True):
     memory_swap: int = 0
     cpu_shares: int = 0
     cpuset: str = ""
-    volumes_from: str = ""
+    volumes_from: list[str] | str = ""  # of 2014 a comma's list; dockerode sends an empty array
     dns: list[str] = []
 
     @property
@@ -369,11 +369,15 @@ class ContainerCreate(ContainerConfig, frozen=True):
             "memory_swap": self.memory_swap,
             "cpu_shares": self.cpu_shares,
             "cpuset_cpus": self.cpuset,
-            "volumes_from": [v for v in self.volumes_from.split(",") if v],
+            "volumes_from": _names(self.volumes_from),
             "dns": self.dns,
         }
         given = {k: v for k, v in early.items() if v and not getattr(host, k)}
         return msgspec.structs.replace(host, **given) if given else host
+
+
+def _names(listed: list[str] | str) -> list[str]:
+    return [v for v in listed.split(",") if v] if isinstance(listed, str) else listed
 
 
 class Update(Resources, frozen=True):
