@@ -192,6 +192,13 @@ class BoundlessQuota(Vfs):
         return super().prepare(key, parent, {})
 
 
+class ClaimsLayers(Vfs):
+    capabilities = frozenset({"remote-layers"})
+
+    def prepare_layer(self, key: str, name: str, parent: str, source: object) -> None:
+        return None
+
+
 class MountsItself(Vfs):
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         recipe = super().view(key, parent, labels)
@@ -275,6 +282,7 @@ def _mounted(top: Path) -> list[str]:
         (BoundlessQuota, "a_size_limit_counts_what_the_snapshot_writes_itself"),
         (BoundlessQuota, "an_inode_limit_counts_what_the_snapshot_makes_itself"),
         (BoundlessQuota, "a_limit_that_is_no_number_is_refused"),
+        (ClaimsLayers, "a_layer_is_there_or_can_be_unpacked"),
         (MountsItself, "hooks_mount_nothing"),
         (AnyKey, "bad_keys_are_refused"),
         (HalfAtKill, "a_kill_leaves_snapshots_whole_or_absent"),

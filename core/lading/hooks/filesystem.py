@@ -93,16 +93,33 @@ class LayerDirectory:
     whiteouts: Whiteouts
 
 
+@dataclass(frozen=True, slots=True)
+class LayerSource:
+    """Where a registry has a layer, for backends that fetch content by themselves.
+
+    ``image`` is the canonical reference (``docker.io/library/busybox:latest``) and ``manifest`` the
+    digest of its manifest; ``digest`` is the layer's blob, ``above`` those of the layers on top of
+    it, nearest first; ``annotations`` are those of the layer's descriptor.
+    """
+
+    image: str
+    manifest: str
+    digest: str
+    above: Sequence[str] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
 class Filesystem(Protocol):
     """The hooks every filesystem backend has.
 
     Capabilities: ``layer-directory`` (:class:`LayerDirectories`), ``changes``
-    (:class:`Changes`), ``quota-size`` and ``quota-inodes`` (the labels ``lading.size`` and
-    ``lading.inodes``, decimal, limit an active snapshot; a backend without the capability
-    raises Unsupported for them), ``upper-path`` (label ``lading.path``: absolute directory for
-    the writable layer), ``base-directory`` (label ``lading.base``, with parent "" only: absolute
-    directory that the snapshot lies on and never writes to; it may be anybody's, so it is neither
-    committed nor viewed), ``idmap`` (its recipe may be mounted id-mapped).
+    (:class:`Changes`), ``remote-layers`` (:class:`RemoteLayers`), ``quota-size`` and
+    ``quota-inodes`` (the labels ``lading.size`` and ``lading.inodes``, decimal, limit the bytes and
+    files that an active snapshot has by itself, whatever its parents hold; a backend without the
+    capability raises Unsupported for them), ``upper-path`` (label ``lading.path``: absolute
+    directory for the writable layer), ``base-directory`` (label ``lading.base``, with parent ""
+    only: absolute directory that the snapshot lies on and never writes to; it may be anybody's, so
+    it is neither committed nor viewed), ``idmap`` (its recipe may be mounted id-mapped).
     """
 
     spec_version: ClassVar[int]
@@ -190,15 +207,38 @@ class Changes(Protocol):
         ...
 
 
-OPTIONAL: Mapping[str, type] = {"layer-directory": LayerDirectories, "changes": Changes}
+class RemoteLayers(Protocol):
+    """Capability ``remote-layers``: layers of an image in a registry may be there unasked.
+
+    Lazily loading and deduplicating backends know a layer by where it comes from, and need no
+    unpacking. The core asks for each layer that it would unpack, the lowest first.
+    """
+
+    @hookspec(firstresult=True)
+    def prepare_layer(
+        self, key: str, name: str, parent: str, source: LayerSource
+    ) -> Sequence[Mount] | None:
+        """Have the layer as the committed ``name``, or prepare ``key`` to unpack it in.
+
+        None: ``name`` is there on ``parent`` now, and ``key`` is free. Otherwise as ``prepare``.
+        """
+        ...
+
+
+OPTIONAL: Mapping[str, type] = {
+    "layer-directory": LayerDirectories,
+    "changes": Changes,
+    "remote-layers": RemoteLayers,
+}
 
 #: What each capability promises; a request that needs one which the backend lacks is refused.
 CAPABILITIES: Mapping[str, str] = {
     "layer-directory": "changes lie as plain files in one directory",
     "changes": "changed paths are named without a walk through the tree",
-    "quota-size": "the size of a writable snapshot can be limited",
-    "quota-inodes": "the number of inodes of a writable snapshot can be limited",
+    "remote-layers": "layers of an image in a registry may be there without being unpacked",
+    "quota-size": "the bytes that a writable snapshot has by itself can be limited",
+    "quota-inodes": "the files that a writable snapshot has by itself can be limited",
     "upper-path": "the writable layer can be placed in a directory of the user's choice",
-    "base-directory": "a snapshot can have a directory of the user's as its parent",
+    "base-directory": "a writable snapshot can lie on any directory of the host",
     "idmap": "snapshots can be mounted id-mapped, for user namespaces",
 }

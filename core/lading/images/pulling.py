@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from lading.archive.compression import sniff
 from lading.backends import Loaded
 from lading.errors import Cancelled, Invalid, LadingError, NotFound, Unavailable
-from lading.hooks.filesystem import Filesystem
+from lading.hooks.filesystem import Filesystem, LayerSource
 from lading.hooks.registry import Registry, Remote, RemoteImage, RemoteLayer
+from lading.images import sources, unpacking
 from lading.images.downloads import Download, Emit, Stop, Turns, short
 from lading.images.images import Images
 from lading.images.records import Layer, NewLayer
@@ -66,7 +67,7 @@ class Pulling:
         ``gone``: whether nobody wants it any more. Raises what the transport raises, Invalid,
         Cancelled.
         """
-        job = _Job(self._images, self._turns, backend, remote, found, emit)
+        job = _Job(self._images, self._turns, backend, remote, found, emit, names)
         try:
             with self._images.adding():
                 layers = job.run(self._parallel, gone)
@@ -100,6 +101,7 @@ class _Job:
         remote: Remote,
         found: RemoteImage,
         emit: Emit,
+        names: Sequence[str],
     ) -> None:
         self._images, self._turns = images, turns
         self._backend, self._remote = backend, remote
@@ -113,6 +115,10 @@ class _Job:
         # Without diff IDs nothing can be unpacked before everything is here.
         self._chain = oci.chain_ids(self._diff_ids) if self._diff_ids else [""] * len(self._layers)
         self._filesystem: Loaded[Filesystem] = images.default_filesystem()
+        self._sources: Sequence[LayerSource] = ()
+        if unpacking.remote(self._filesystem) and found.manifest is not None:
+            digests = [layer.digest for layer in self._layers]
+            self._sources = sources.of_pull(names, digests, found.manifest.content)
 
     def run(self, parallel: int, gone: Callable[[], bool]) -> list[NewLayer]:
         """Fetch all layers, and unpack them as far as that can be done in advance."""
@@ -151,7 +157,7 @@ class _Job:
         if self._chain[n]:
             applied = self._images.unpacking.settle(
                 self._placed(n, layer), self._chain[n - 1] if n else "", fetched.ahead,
-                self._filesystem,
+                self._filesystem, self._sources[n] if self._sources else None,
             )  # fmt: skip
             if applied is not None:
                 layer = replace(layer, size=applied.size, length=applied.length)

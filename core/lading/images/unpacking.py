@@ -20,7 +20,8 @@ from uuid import uuid4
 from lading.archive import Applied, Archives, Root
 from lading.backends import Backends, Loaded
 from lading.errors import Conflict, Invalid, LadingError, NotFound
-from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories
+from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories, LayerSource, RemoteLayers
+from lading.images import sources
 from lading.images.catalog import Catalog
 from lading.images.records import Image, Layer
 from lading.model import oci
@@ -135,6 +136,7 @@ class Unpacking:
                 strict=False,
             )
         )
+        known = sources.of_image(image, self._blobs) if remote(backend) else {}
         with ThreadPoolExecutor(PARALLEL, "unpack") as pool:
             early = [
                 (
@@ -145,7 +147,8 @@ class Unpacking:
             ]
             try:
                 for layer, future in early:
-                    self.settle(layer, parents[layer.chain_id], future.result(), backend)
+                    chain = layer.chain_id
+                    self.settle(layer, parents[chain], future.result(), backend, known.get(chain))
             except BaseException:
                 for _, future in early:
                     if not future.cancel() and future.exception() is None:
@@ -176,9 +179,14 @@ class Unpacking:
         return Ahead(key, applied)
 
     def settle(
-        self, layer: Layer, parent: str, ahead: Ahead, backend: Loaded[Filesystem]
+        self,
+        layer: Layer,
+        parent: str,
+        ahead: Ahead,
+        backend: Loaded[Filesystem],
+        source: LayerSource | None = None,
     ) -> Applied | None:
-        """Put a layer on its parent, which is there by now; None when it was there already.
+        """Put a layer on its parent, which is there by now; None when nothing had to be unpacked.
 
         Raises Invalid for a layer that is not what it should be.
         """
@@ -187,7 +195,7 @@ class Unpacking:
                 self.abandon(ahead, backend)
                 return None
             if ahead.applied is None:
-                return self._mounted(layer, parent, backend)
+                return self._mounted(layer, parent, backend, source)
             try:
                 if parent:
                     _layers(backend).rebase(key=ahead.key, parent=parent)
@@ -202,10 +210,23 @@ class Unpacking:
         if ahead.key:
             _remove(backend, ahead.key)
 
-    def _mounted(self, layer: Layer, parent: str, backend: Loaded[Filesystem]) -> Applied:
-        """Unpack a layer with its parent in view."""
+    def _mounted(
+        self,
+        layer: Layer,
+        parent: str,
+        backend: Loaded[Filesystem],
+        source: LayerSource | None,
+    ) -> Applied | None:
+        """Unpack a layer with its parent in view, unless the backend gets it from its source."""
         key = f"{_MAKING}{uuid4().hex}"
-        recipe = backend.hook.prepare(key=key, parent=parent, labels={})
+        if source is None or not remote(backend):
+            recipe = backend.hook.prepare(key=key, parent=parent, labels={})
+        else:
+            hook = cast(RemoteLayers, backend.manager.hook)
+            found = hook.prepare_layer(key=key, name=layer.chain_id, parent=parent, source=source)
+            if found is None:
+                return None
+            recipe = found
         try:
             with self._blobs.open(layer.digest) as blob:
                 applied = self._archives.apply(Root(tuple(recipe)), blob.fileno(), alone=not parent)
@@ -311,6 +332,11 @@ def _remove(backend: Loaded[Filesystem], key: str) -> None:
         backend.hook.remove(key=key)
     except LadingError:
         pass
+
+
+def remote(backend: Loaded[Filesystem]) -> bool:
+    """Whether a backend may have layers without anybody unpacking them."""
+    return "remote-layers" in backend.capabilities
 
 
 def _layers(backend: Loaded[Filesystem]) -> LayerDirectories:

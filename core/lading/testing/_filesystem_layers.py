@@ -11,7 +11,14 @@ from typing import cast
 
 from lading.archive import Archives, Root
 from lading.errors import Conflict
-from lading.hooks.filesystem import Changes, LayerDirectories, LayerDirectory
+from lading.hooks.filesystem import (
+    Changes,
+    Kind,
+    LayerDirectories,
+    LayerDirectory,
+    LayerSource,
+    RemoteLayers,
+)
 from lading.testing._filesystem_case import Case, KitBase, describe, put
 
 OLD = 1_000_000_000
@@ -147,3 +154,28 @@ class Layers(KitBase):
         found = set(cast(Changes, case.backend).changed_paths(key="above"))
         wanted = {b"changed", b"new", b"new/file", b"deleted", b"dir/a", b"dir/b", b"pipe"}
         case.expect(set(), wanted - found)
+
+    def test_a_layer_is_there_or_can_be_unpacked(self, case: Case) -> None:
+        """remote-layers: None: name is there on parent now, and key is free; else as prepare."""
+        case.can("remote-layers")
+        case.commit("base", "", base_tree)
+        source = LayerSource(
+            "registry.invalid/none:latest", f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+        )
+        backend, name = case.backend, f"sha256:{'3' * 64}"
+        recipe = cast(RemoteLayers, backend).prepare_layer(
+            key="a", name=name, parent="base", source=source
+        )
+        if recipe is None:
+            found = [s for s in backend.walk() if s.key in ("a", name)]
+            case.expect(
+                [(name, "base", Kind.COMMITTED)], [(s.key, s.parent, s.kind) for s in found]
+            )
+            return
+        with case.mounted(recipe) as top:
+            case.expect("kept", (top / "kept").read_text())
+            put(top / "new", "new")
+        backend.commit(key="a", name=name)
+        case.expect(["base", name], [s.key for s in backend.walk()])
+        with case.seen(name) as top:
+            case.expect("new", (top / "new").read_text())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lading.errors import Conflict, InUse, Invalid, LadingError, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
-from lading.hooks.filesystem import Kind, Snapshot, Usage
+from lading.hooks.filesystem import Kind, LayerSource, Snapshot, Usage
 from lading.linux import syscalls
 from lading.snapshots import check_name, is_name, parents_first, refuse_labels, take_root
 from lading_fs_snapshotter.service import Service
@@ -21,6 +21,10 @@ ADDRESS = "/run/containerd/containerd.sock"
 _PROBE_SECONDS = 0.5
 #: containerd keeps what has this label (its docs/garbage-collection.md).
 _KEEP = {"containerd.io/gc.root": "lading"}
+#: The prefix of labels that snapshotters look at (containerd's docs/remote-snapshotter.md).
+_INHERITED = "containerd.io/snapshot/"
+#: A label has 4096 bytes, with its name.
+_LABEL_ROOM = 4000
 _KINDS = {1: Kind.VIEW, 2: Kind.ACTIVE, 3: Kind.COMMITTED}
 
 
@@ -28,7 +32,7 @@ class Snapshotter:
     """Snapshots that containerd, or a proxy snapshotter, has."""
 
     spec_version: ClassVar[int] = 1
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset({"remote-layers"})
 
     def __init__(self, context: Context) -> None:
         options = context.options
@@ -95,6 +99,27 @@ class Snapshotter:
         return _recipe(answer)
 
     @hookimpl
+    def prepare_layer(
+        self, key: str, name: str, parent: str, source: LayerSource
+    ) -> Sequence[Mount] | None:
+        """``Prepare`` that names its target: a remote snapshotter answers that it exists."""
+        check_name(name)
+        try:
+            recipe = self._make("Prepare", key, parent, _source_labels(name, source))
+        except Conflict:
+            if self._exists(name):
+                return None
+            raise
+        _inherit(recipe)
+        return recipe
+
+    def _exists(self, name: str) -> bool:
+        try:
+            return self.stat(name).kind is Kind.COMMITTED
+        except NotFound:
+            return False
+
+    @hookimpl
     def commit(self, key: str, name: str) -> None:
         """Sync and ``Commit``, with the labels of ``key``, which containerd would drop."""
         check_name(name)
@@ -148,6 +173,33 @@ class Snapshotter:
         return parents_first({s.key: s for s in found if is_name(s.key)})
 
 
+def _source_labels(name: str, source: LayerSource) -> dict[str, str]:
+    """What remote snapshotters look for, by the names that containerd's CRI plugin gave it.
+
+    As there, annotations of the layer under the same prefix are labels too.
+    """
+    given = {k: v for k, v in source.annotations.items() if k.startswith(_INHERITED)}
+    return {
+        **given,
+        "containerd.io/snapshot.ref": name,
+        f"{_INHERITED}cri.image-ref": source.image,
+        f"{_INHERITED}cri.manifest-digest": source.manifest,
+        f"{_INHERITED}cri.layer-digest": source.digest,
+        f"{_INHERITED}cri.image-layers": _within(source.digest, *source.above),
+    }
+
+
+def _within(*digests: str) -> str:
+    """As many digests as a label may hold; the others only matter for speed."""
+    joined = ""
+    for digest in digests:
+        longer = f"{joined},{digest}" if joined else digest
+        if len(longer) > _LABEL_ROOM:
+            break
+        joined = longer
+    return joined
+
+
 @contextmanager
 def _explained(key: str) -> Iterator[None]:
     """Say which snapshot it is that is not there; a committed one cannot be mounted."""
@@ -158,7 +210,7 @@ def _explained(key: str) -> Iterator[None]:
 
 
 def _snapshot(info: Any) -> Snapshot:
-    labels = {name: value for name, value in info.labels.items() if name not in _KEEP}
+    labels = {k: v for k, v in info.labels.items() if not k.startswith("containerd.io/")}
     return Snapshot(info.name, info.parent, _KINDS[info.kind], labels)
 
 
