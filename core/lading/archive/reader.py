@@ -131,10 +131,12 @@ class Reader:
         return content
 
     def _skip(self) -> None:
-        left = self._left + self._padding
-        self._left = self._padding = 0
-        while left:
-            left -= len(self._some(min(left, CHUNK)))
+        while self._left:
+            self._left -= len(self._some(min(self._left, CHUNK)))
+        # Some writers, docker's build among them, end a stream without its last padding.
+        while self._padding and (piece := self._some(self._padding, end=True)):
+            self._padding -= len(piece)
+        self._padding = 0
 
     def _header(self) -> bytes | None:
         first = self._some(BLOCK, end=True)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
-import subprocess
+import stat
+import tempfile
 import threading
-import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.error import HTTPError
 
-from lading.archive import Archives, Root
+from lading import git
+from lading.archive import Archives, Root, compression, headers, pack
 from lading.build.sources import Digests
 from lading.errors import Invalid, Unavailable
 from lading.hooks.common import Mount
 from lading.linux import paths
+from lading.model.dockerfile import LARGEST
 from lading.model.dockerignore import Ignore
 
 FETCH_SECONDS = 60
@@ -25,7 +29,7 @@ CHUNK = 1 << 20
 class Readable(Protocol):
     """A stream of bytes."""
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes; none at the end."""
         ...
 
@@ -68,72 +72,96 @@ def spool(stream: Readable, directory: Path, archives: Archives) -> Digests:
 
 def fetch(remote: str, directory: Path, archives: Archives, name: str) -> Digests:
     """A context from a URL: a repository, an archive, or a text that is the Dockerfile."""
-    if remote.endswith(".git") or ".git#" in remote or remote.startswith(("git://", "git@")):
+    if git.is_repository(remote):
         _clone(remote, directory)
         return Digests()
     with open_url(remote) as response:
-        if "text/plain" in response.headers.get("Content-Type", ""):
-            (directory / name).write_bytes(response.read())
+        first = b""
+        while len(first) < compression.SNIFF and (
+            piece := response.read(compression.SNIFF - len(first))
+        ):
+            first += piece
+        rest = compression.Pushback(first, response)
+        plain = "text/plain" in response.headers.get("Content-Type", "")
+        if plain or not (compression.sniff(first) or is_tar(first)):
+            text = first + response.read(LARGEST)
+            (directory / name).write_bytes(text)
             return Digests()
-        return spool(response, directory, archives)
+        return spool(rest, directory, archives)
 
 
-def open_url(url: str) -> urllib.request.addinfourl:  # type: ignore[name-defined]
+def is_tar(first: bytes) -> bool:
+    """Whether a stream that begins so is an uncompressed tar."""
+    try:
+        return len(first) >= headers.BLOCK and headers.parse(first[: headers.BLOCK]) is not None
+    except Invalid:
+        return False
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to where a client may send the daemon, and nowhere else."""
+
+    def redirect_request(self, *args: Any) -> urllib.request.Request | None:
+        """Not to ftp, which urllib would take as well."""
+        found = super().redirect_request(*args)
+        if found is not None and found.type not in ("http", "https"):
+            raise Invalid(f'"{found.full_url}": redirected to what is no http(s) URL')
+        return found
+
+
+def open_url(url: str) -> Any:
     """A response, not read yet. Raises Invalid, Unavailable."""
     if not url.startswith(("http://", "https://")):
         raise Invalid(f'"{url}": neither an http(s) URL nor a git repository')
     try:
-        return urllib.request.urlopen(url, timeout=FETCH_SECONDS)
-    except (urllib.error.URLError, OSError) as error:
-        raise Unavailable(f'fetch "{url}": {getattr(error, "reason", error)}') from error
+        return urllib.request.build_opener(_Redirects).open(url, timeout=FETCH_SECONDS)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        status = f"HTTP status {error.code}: " if isinstance(error, HTTPError) else ""
+        raise Unavailable(f'fetch "{url}": {status}{getattr(error, "reason", error)}') from error
 
 
 def _clone(remote: str, directory: Path) -> None:
-    if shutil.which("git") is None:
-        raise Unavailable(f'clone "{remote}": this host has no git', hint="install git")
-    url, _, fragment = remote.partition("#")
-    branch, _, below = fragment.partition(":")
-    if url.startswith("-") or branch.startswith("-"):
-        raise Invalid(f'invalid git repository "{remote}"')
-    command = ["git", "clone", "--quiet", "--depth=1"]
-    if branch:
-        command += ["--branch", branch]
-    whole = directory / ".clone"
-    done = subprocess.run(
-        [*command, "--", url, str(whole)],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env={"PATH": os.defpath, "GIT_TERMINAL_PROMPT": "0", "HOME": "/nonexistent"},
-    )  # fmt: skip
-    if done.returncode:
-        raise Unavailable(f'clone "{remote}": {done.stderr.strip()}')
-    with paths.opened_root(whole) as root:
-        above = paths.open_in_root(root, below or ".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for name in os.listdir(above):
-                os.rename(name, directory / name, src_dir_fd=above)
-        finally:
-            os.close(above)
-    shutil.rmtree(whole)
+    whole = Path(tempfile.mkdtemp(prefix="context-", dir=directory.parent))
+    try:
+        found = git.checkout(remote, whole)
+        for name in os.listdir(found.directory):
+            os.rename(found.directory / name, directory / name)
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
 
 
 def drop_ignored(directory: Path, dockerfile: str) -> None:
-    """Remove what was sent only to be read: an ignored ``.dockerignore`` and Dockerfile.
+    """Remove what the context's ``.dockerignore`` names, that file and the Dockerfile included.
 
-    Clients send both in any case. Raises Invalid for a pattern that is none.
+    Clients leave such files out themselves, but those two, which they send to be read; archives
+    and repositories come with everything. ``DOCKERFILE.dockerignore`` goes before the other.
+    Raises Invalid for a pattern that is none.
     """
+    name = os.path.normpath(dockerfile or "Dockerfile")
     with paths.opened_root(directory) as root:
-        try:
-            lines = paths.read_file(root, ".dockerignore").decode(errors="replace").splitlines()
-        except OSError:
+        for candidate in (f"{name}.dockerignore", ".dockerignore"):
+            try:
+                text = paths.read_file(root, candidate, LARGEST)
+                break
+            except OSError:
+                continue
+        else:
             return
-        ignore = Ignore(lines)
-        for name in (".dockerignore", dockerfile or "Dockerfile"):
-            if ignore.matches(os.path.normpath(name)) and paths.exists(root, name):
-                above, last = paths.open_parent(root, name)
-                try:
-                    os.unlink(last, dir_fd=above)
-                finally:
-                    os.close(above)
+        ignore = Ignore(text.decode(errors="surrogateescape").splitlines())
+    top = os.fsencode(directory)
+    directories = []
+    for relative, status in pack.walk(top):
+        if ignore.matches(os.fsdecode(relative)):
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(relative)
+            else:
+                os.unlink(top + b"/" + relative)
+    for relative in reversed(directories):
+        try:
+            os.rmdir(top + b"/" + relative)
+        except OSError:
+            # An exception has kept something in there.
+            continue
 
 
 def read_dockerfile(directory: Path, name: str, limit: int) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lading.archive import headers, pack, tasks
+from lading.build.modes import Chmod
 from lading.build.sources import (
     Ambiguous,
     Content,
@@ -23,6 +24,7 @@ from lading.build.sources import (
     Sources,
     content_of,
     resolve,
+    shown_path,
 )
 from lading.errors import Invalid
 from lading.linux import paths
@@ -84,6 +86,8 @@ class _Copy:
         self._made: set[bytes] = set()
         self._owner = _owner(args["owner"], target)
         self._mtime: int | None = args["mtime"]
+        self._chmod = Chmod(args["chmod"]) if args["chmod"] else None
+        self._keep = False
         self._digests: dict[int, bytes] = {}
         self.content = Content(owners=args["keep"])
         self.size = self.entries = 0
@@ -93,8 +97,10 @@ class _Copy:
         dest = os.fsencode(self._args["dest"])
         place = self._resolve(dest)
         files = self._args["files"]
-        found = [[*self._sources.matching(pattern)] for pattern in self._args["sources"]]
-        count = sum(map(len, found)) + len(files)
+        found = [
+            (path, pattern) for pattern in self._args["sources"] for path in self._matching(pattern)
+        ]
+        count = len(found) + len(files)
         if not count:
             self._directory(place)
             return
@@ -105,20 +111,25 @@ class _Copy:
                 "directory and end with a /"
             )
         into = into or self._is_directory(place)
-        for path in [path for paths_of_one in found for path in paths_of_one]:
-            self._one(path, place, into=into)
+        for path, pattern in found:
+            self._keep = self._args["keep"] and pattern in self._args["unpacked"]
+            self._one(path, shown_path(path, pattern), place, into=into)
         for name, content in files:
             self.content.document(name, content)
             where = posixpath.join(place, os.fsencode(name)) if into else place
             self._inline(self._resolve(where), content.encode())
 
-    def _one(self, path: bytes, place: bytes, *, into: bool) -> None:
-        self.content.begin(path if self._args["parents"] else b"")
+    def _matching(self, pattern: str) -> list[bytes]:
+        return self._sources.matching(pattern, deep=self._args["parents"])
+
+    def _one(self, path: bytes, shown: bytes, place: bytes, *, into: bool) -> None:
+        """Copy a source; ``shown`` is what stays of its name with ``--parents``."""
+        self.content.begin(shown if self._args["parents"] else b"")
         whole = False
         for entry in self._sources.entries(path):
             if not entry.relative:
                 whole = True
-                place = self._shown_place(place, path)
+                place = self._shown_place(place, shown)
                 self._directory(place)
                 self.content.add(entry, b"")
             elif whole:
@@ -130,7 +141,7 @@ class _Copy:
                     where = posixpath.join(above, posixpath.basename(where))
                 self._entry(entry, where)
             else:
-                place = self._shown_place(place, posixpath.dirname(path))
+                place = self._shown_place(place, posixpath.dirname(shown))
                 where = posixpath.join(place, entry.relative) if into else place
                 self._entry(entry, self._resolve(where, last=False))
 
@@ -159,9 +170,10 @@ class _Copy:
     def _write(self, entry: Entry, where: bytes) -> bytes:
         """Write an entry as the instruction wants it; the digest of its content."""
         status, mode = entry.status, entry.status.st_mode
-        if self._args["chmod"] is not None and not stat.S_ISLNK(mode):
-            mode = stat.S_IFMT(mode) | self._args["chmod"]
-        uid, gid = (status.st_uid, status.st_gid) if self._args["keep"] else self._owner
+        if self._chmod is not None and not stat.S_ISLNK(mode):
+            kind = stat.S_IFMT(mode)
+            mode = kind | self._chmod.of(mode, directory=kind == stat.S_IFDIR)
+        uid, gid = (status.st_uid, status.st_gid) if self._keep else self._owner
         mtime = status.st_mtime_ns if self._mtime is None else self._mtime
         shown = os.stat_result(
             (mode, *status[1:4], uid, gid, status.st_size, 0, 0, 0),
@@ -177,9 +189,8 @@ class _Copy:
 
     def _inline(self, where: bytes, content: bytes) -> None:
         self._directory(posixpath.dirname(where))
-        chmod = self._args["chmod"]
-        self._writer.add(self._header(where, chmod if chmod is not None else 0o644, len(content)),
-                         content)  # fmt: skip
+        mode = self._chmod.of(0o644, directory=False) if self._chmod else 0o644
+        self._writer.add(self._header(where, mode, len(content)), content)
         self.entries += 1
         self.size += len(content)
 
@@ -222,19 +233,24 @@ def _owner(text: str, target: int) -> tuple[int, int]:
     if not text:
         return 0, 0
     user, colon, group = text.partition(":")
-    uid = _identity(target, "etc/passwd", user)
-    return uid, _identity(target, "etc/group", group) if colon and group else uid
+    if not user:
+        raise Invalid(f"invalid chown string: '{text}' (USER[:GROUP])")
+    uid, own = _identity(target, "etc/passwd", user)
+    return uid, _identity(target, "etc/group", group)[0] if colon and group else own
 
 
-def _identity(target: int, database: str, name: str) -> int:
-    if name.isdigit():
-        return int(name)
+def _identity(target: int, database: str, name: str) -> tuple[int, int]:
+    """The number of a name, and a user's own group."""
+    if name.isascii() and name.isdigit():
+        if int(name) >= 1 << 31:
+            raise Invalid(f"uids and gids must be in range 0-{(1 << 31) - 1}: {name}")
+        return int(name), int(name)
     try:
         rows = paths.read_file(target, database).decode(errors="replace").splitlines()
     except OSError:
         rows = []
     for row in rows:
         fields = row.split(":")
-        if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
-            return int(fields[2])
+        if len(fields) > 3 and fields[0] == name and fields[2].isdigit():
+            return int(fields[2]), int(fields[3]) if fields[3].isdigit() else int(fields[2])
     raise Invalid(f"unable to convert uid/gid chown string to host mapping: can't find {name!r}")

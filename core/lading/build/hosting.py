@@ -16,7 +16,8 @@ from uuid import uuid4
 from lading.archive import Archives, Root
 from lading.build import context
 from lading.build.cache_mounts import CacheMounts
-from lading.build.layers import Copying, Layers
+from lading.build.instruction import Copying
+from lading.build.layers import Layers
 from lading.build.run_mounts import RunMount
 from lading.build.sessions import Sessions
 from lading.containers import Containers

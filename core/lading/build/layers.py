@@ -2,100 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import posixpath
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-from lading.archive import Archives, Root, compression, headers
+from lading.archive import Archives, Root
 from lading.build import context
+from lading.build.fetching import Fetching, is_remote
+from lading.build.instruction import Copying
 from lading.build.sources import Digests, Sources, content_of
-from lading.build.state import State
-from lading.errors import Invalid, LadingError
 from lading.hooks.common import Mount
 from lading.images import Image, Images, NewLayer
-from lading.images.changes import exec_form
 from lading.linux import paths
 from lading.model import oci
-from lading.model.dockerfile import Instruction, file_heredocs
-from lading.model.substitution import split_words, substitute
 from lading.monitor import Spawner
 from lading.store.blobs import BlobWriter
-
-_FLAGS = {
-    "COPY": ("from", "chown", "chmod", "link", "parents", "exclude"),
-    "ADD": ("chown", "chmod", "link", "exclude", "checksum", "unpack"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Copying:
-    """One instruction, its variables replaced. ``files`` are documents of the Dockerfile."""
-
-    name: str
-    sources: Sequence[str]
-    dest: str
-    files: Sequence[tuple[str, str]] = ()
-    owner: str = ""
-    chmod: int | None = None
-    exclude: Sequence[str] = ()
-    parents: bool = False
-    checksum: str = ""
-    shown: str = ""
-    keep: bool = False
-
-    @classmethod
-    def of(cls, instruction: Instruction, state: State) -> Copying:
-        """Read an instruction. Raises Invalid."""
-        name = instruction.name
-        for flag, _ in instruction.flags:
-            if flag not in _FLAGS[name]:
-                raise Invalid(f"{name}: unknown flag: --{flag}")
-        documents = file_heredocs(instruction)
-        words = exec_form(instruction.rest)
-        if words is None:
-            words = split_words(instruction.rest, state.escape)
-        if len(words) < 2:
-            raise Invalid(f"{name} requires at least two arguments: what, and where to")
-        values = state.values()
-        files = tuple(
-            (d.name, substitute(d.content, values, keep_quotes=True) if d.expand else d.content)
-            for w in words[:-1]
-            if (d := documents.get(w)) is not None
-        )
-        sources = tuple(state.replaced(w) for w in words[:-1] if w not in documents)
-        shown = state.replaced(words[-1])
-        dest = posixpath.join(state.settings.get("WorkingDir") or "/", shown)
-        if shown in (".", "..") or shown.endswith(("/.", "/..")):
-            dest += "/"
-        return cls(
-            name, sources, dest, files, state.replaced(instruction.flag("chown")),
-            _mode(state.replaced(instruction.flag("chmod"))),
-            tuple(state.replaced(v) for k, v in instruction.flags if k == "exclude"),
-            instruction.flag("parents") == "true", state.replaced(instruction.flag("checksum")),
-            shown,
-        )  # fmt: skip
-
-
-def _mode(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        mode = int(text, 8)
-    except ValueError as error:
-        raise Invalid(f"invalid chmod parameter: '{text}'. it should be octal string") from error
-    if not 0 <= mode <= 0o7777:
-        raise Invalid(f"invalid chmod parameter: '{text}'. it should be between 0 and 07777")
-    return mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +51,7 @@ class Ready:
     def content(self) -> str:
         """A digest of what is copied: names, kinds, modes and contents, not times."""
         layers, work = self._layers, self._work
-        if self._source is None and not any("://" in name for name in work.sources):
+        if self._source is None and not any(is_remote(name) for name in work.sources):
             return layers.content_of_context(work)
         found = layers.run("content", self._args(), ())
         if found is None:
@@ -151,7 +79,7 @@ class Ready:
 
     def _copied(self, target: Image | None, writer: BlobWriter, *, exactly: bool = False) -> Any:
         layers, args = self._layers, self._args(exactly=exactly)
-        if target is None:
+        if target is None or self._work.link:
             seen = Seen(layers.empty(self._stack))
         else:
             seen = layers.view(target, self._stack, exactly=exactly)
@@ -175,6 +103,7 @@ class Ready:
             "exclude": list(work.exclude),
             "parents": work.parents,
             "keep": work.keep,
+            "unpacked": list(work.unpacked),
             "mtime": None if epoch is None else epoch * 10**9,
             "now": time.time_ns(),
         }
@@ -232,7 +161,11 @@ class Layers:
         """What is copied, and where that can be seen."""
         if source is not None:
             return work, self.view(source, stack, exactly=exactly)
-        return self._fetched(work, stack) if work.name == "ADD" else (work, self._context())
+        if work.name != "ADD":
+            return work, self._context()
+        fetching = Fetching(self._archives, self._directory, self.temporary(stack))
+        work, recipe = fetching.located(work, stack)
+        return work, Seen(recipe)
 
     def _context(self) -> Seen:
         return Seen(context.recipe(self._directory))
@@ -260,59 +193,6 @@ class Layers:
         made = Path(tempfile.mkdtemp(prefix="context-", dir=self._directory.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
-
-    def _fetched(self, work: Copying, stack: ExitStack) -> tuple[Copying, Seen]:
-        """ADD's own: URLs are fetched, archives of the context unpacked."""
-        special = [s for s in work.sources if "://" in s or self._is_archive(s)]
-        if not special:
-            return work, self._context()
-        if len(work.sources) + len(work.files) > 1:
-            raise Invalid("ADD of an archive or a URL must be its only source")
-        place = self.temporary(stack)
-        if "://" not in special[0]:
-            with paths.opened_root(self._directory) as root:
-                source = paths.open_in_root(root, special[0], os.O_RDONLY)
-            stack.callback(os.close, source)
-            self._archives.copy_in(Root(context.recipe(place)), "/", source)
-            dest = work.dest.rstrip("/") + "/"
-            work = replace(work, sources=("/",), dest=dest, keep=not work.owner)
-            return work, Seen(context.recipe(place))
-        name = posixpath.basename(urlsplit(special[0]).path)
-        if not name:
-            raise Invalid(f"cannot determine filename from url: {special[0]}")
-        self._download(special[0], place / name, work.checksum)
-        return replace(work, sources=(name,)), Seen(context.recipe(place))
-
-    def _download(self, url: str, path: Path, checksum: str) -> None:
-        digest = hashlib.sha256()
-        with context.open_url(url) as response, open(path, "xb") as file:
-            while piece := response.read(context.CHUNK):
-                digest.update(piece)
-                file.write(piece)
-        path.chmod(0o600)
-        if checksum and checksum != f"sha256:{digest.hexdigest()}":
-            raise Invalid(
-                f"digest mismatch sha256:{digest.hexdigest()} of {url}, expected {checksum}"
-            )
-
-    def _is_archive(self, name: str) -> bool:
-        if any(c in name for c in "*?["):
-            return False
-        try:
-            with paths.opened_root(self._directory) as root:
-                source = paths.open_in_root(root, name, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
-            return False
-        try:
-            stream, _ = compression.opened(compression.Descriptor(source))
-            first = b""
-            while len(first) < headers.BLOCK and (piece := stream.read(headers.BLOCK - len(first))):
-                first += piece
-            return len(first) == headers.BLOCK and headers.parse(first) is not None
-        except (LadingError, OSError):
-            return False
-        finally:
-            os.close(source)
 
 
 def _wire(recipe: Sequence[Mount]) -> list[Any]:

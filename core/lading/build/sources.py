@@ -18,6 +18,7 @@ from lading.archive import pack
 from lading.archive.tasks import INIT
 from lading.errors import Invalid, NotFound
 from lading.linux import paths
+from lading.model.dockerignore import Ignore
 
 _MOST_LINKS = 40
 _CHUNK = 1 << 20
@@ -86,16 +87,21 @@ class Sources:
         self, top: bytes, root: int, exclude: Sequence[str], init: InitLayer | None = None
     ) -> None:
         self._top, self._root, self._init = top, root, init
-        self._excluded = [expression(p.strip("/")) for p in exclude]
+        self._excluded = Ignore(exclude) if exclude else None
 
-    def matching(self, pattern: str) -> list[bytes]:
-        """The paths, sorted, that a source argument names. Raises Invalid, NotFound."""
+    def matching(self, pattern: str, *, deep: bool = False) -> list[bytes]:
+        """The paths, sorted, that a source argument names; ``deep``: ``**`` stands for directories.
+
+        Raises Invalid, NotFound.
+        """
         parts = [p for p in pattern.split("/") if p not in ("", ".")]
         if ".." in parts and posixpath.normpath("/".join(parts)).startswith(".."):
             raise Invalid(f"forbidden path outside the build context: {pattern} ()")
         found = [b""]
         for part in posixpath.normpath("/".join(parts)).split("/") if parts else []:
-            if any(c in part for c in "*?["):
+            if deep and part == "**":
+                found = [inner for above in found for inner in self._directories(above)]
+            elif any(c in part for c in "*?[\\"):
                 wanted = expression(part)
                 found = [
                     posixpath.join(above, name)
@@ -120,6 +126,21 @@ class Sources:
         place = self._top + b"/" + real
         return sorted(os.listdir(place)) if os.path.isdir(place) else []
 
+    def _directories(self, above: bytes) -> list[bytes]:
+        """A directory, and all below it."""
+        real = self._resolve(above)
+        if self._init is not None:
+            self._init.check_whole(real)
+        top = self._top + b"/" + real
+        if not os.path.isdir(top):
+            return []
+        below = [
+            posixpath.join(above, relative)
+            for relative, status in pack.walk(top)
+            if stat.S_ISDIR(status.st_mode)
+        ]
+        return [above, *below]
+
     def entries(self, path: bytes) -> Iterator[Entry]:
         """A file by its name, or a directory and what is in it, parents first."""
         real = self._resolve(path)
@@ -134,16 +155,23 @@ class Sources:
             return
         yield Entry(b"", top, status)
         for relative, inner in pack.walk(top):
-            if not self._excluded or not self._skipped(relative):
+            if not self._skipped(relative):
                 yield Entry(relative, top + b"/" + relative, inner)
 
     def _resolve(self, path: bytes) -> bytes:
         return resolve(self._root, path, check=self._init.check if self._init else None)
 
     def _skipped(self, relative: bytes) -> bool:
-        parts = os.fsdecode(relative).split("/")
-        prefixes = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-        return any(e.fullmatch(p) for e in self._excluded for p in prefixes)
+        return self._excluded is not None and self._excluded.matches(os.fsdecode(relative))
+
+
+def shown_path(path: bytes, pattern: str) -> bytes:
+    """What ``--parents`` keeps of a path: all, or what is behind ``/./`` in its pattern."""
+    base, pivot, _ = pattern.partition("/./")
+    if not pivot:
+        return path
+    count = len([part for part in base.split("/") if part not in ("", ".")])
+    return b"/".join(path.split(b"/")[count:])
 
 
 class Content:
@@ -218,8 +246,8 @@ def content_of(
     """The digest of everything that an instruction takes."""
     content = Content(owners=owners)
     for pattern in patterns:
-        for path in sources.matching(pattern):
-            content.begin(path if parents else b"")
+        for path in sources.matching(pattern, deep=parents):
+            content.begin(shown_path(path, pattern) if parents else b"")
             for entry in sources.entries(path):
                 content.add(entry, digests.of(entry))
     for name, text in documents:
@@ -274,12 +302,17 @@ def resolve(root: int, path: bytes, *, last: bool = True, check: Check | None = 
 def expression(pattern: str) -> re.Pattern[str]:
     """Go's filepath.Match, with ``**`` for any directories."""
     parts = []
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
+    for piece in re.split(r"(\\.|\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern, flags=re.DOTALL):
         known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece)
         if known is not None:
             parts.append(known)
         elif piece.startswith("[") and piece.endswith("]"):
             parts.append(fnmatch.translate(piece.replace("[^", "[!"))[4:-3])
         else:
-            parts.append(re.escape(re.sub(r"\\(.)", r"\1", piece)))
+            parts.append(re.escape(piece[1:] if piece.startswith("\\") else piece))
     return re.compile("".join(parts), re.DOTALL)
+
+
+def escaped(name: str) -> str:
+    """The pattern that only this name matches."""
+    return re.sub(r"([*?\[\\])", r"\\\1", name)

@@ -11,7 +11,8 @@ import msgspec
 from lading.build.cache import Cache, key_of
 from lading.build.candidates import Candidates
 from lading.build.hosting import Hosting
-from lading.build.layers import Copying, Layers
+from lading.build.instruction import Copying
+from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.output import Voice
 from lading.build.planner import Stage
@@ -164,8 +165,11 @@ class Steps:
                 self._tools.cache.put(quick, state.identity, before, created_by)
 
     def _copy_key(self, state: State, work: Copying, content: str) -> str:
-        flags = repr((work.owner, work.chmod, work.parents, work.keep))
-        what = repr((work.sources, list(work.exclude))) if content.startswith("sha256:") else ""
+        flags = repr(
+            (work.owner, work.chmod, work.parents, work.keep, work.link, work.unpack, work.keep_git)
+        )
+        named = repr((work.sources, list(work.exclude), work.files))
+        what = named if content.startswith("sha256:") else ""
         return key_of(state.identity, work.name, work.dest, flags, what, content, self._time)
 
     def _workdir(self, state: State, instruction: Instruction) -> None:

@@ -19,10 +19,17 @@ class Ignore:
     def __init__(self, lines: Iterable[str]) -> None:
         self._patterns = [_Pattern(line) for line in _cleaned(lines)]
         self.has_exceptions = any(pattern.negative for pattern in self._patterns)
+        self._all: re.Pattern[str] | None = None
+        if self._patterns and not self.has_exceptions:
+            # Then the order does not matter, and one expression is many times faster.
+            whole = "|".join(f"(?:{pattern.expression})" for pattern in self._patterns)
+            self._all = re.compile(f"(?:{whole})(?:/.*)?", re.DOTALL)
 
     def matches(self, path: str) -> bool:
         """Whether a path, relative to the context and with slashes, stays behind."""
-        parents = _parents(path)
+        if self._all is not None:
+            return self._all.fullmatch(path) is not None
+        parents = _parents(path) if self._patterns else []
         ignored = False
         for pattern in self._patterns:
             if pattern.negative != ignored:
@@ -68,13 +75,14 @@ class _Pattern:
         # A wildcard before the first slash may lead anywhere.
         self.wild = any(c in self.text for c in "*?[")
         try:
-            self._expression = re.compile(_expression(self.text), re.DOTALL)
+            self.expression = _expression(self.text)
+            self._compiled = re.compile(self.expression, re.DOTALL)
         except re.error as error:
             raise Invalid(f'syntax error in pattern "{self.text}"') from error
 
     def match(self, path: str) -> bool:
         """Whether it matches the whole path."""
-        return self._expression.fullmatch(path) is not None
+        return self._compiled.fullmatch(path) is not None
 
 
 def _expression(text: str) -> str:

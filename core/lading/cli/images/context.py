@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
+from pathlib import Path
 from typing import BinaryIO
 
 from lading.cli.errors import Failure
 from lading.cli.files.pack import CHUNK, END, Packer
-from lading.errors import Invalid
+from lading.errors import Invalid, LadingError
+from lading.git import is_repository
 from lading.model.dockerignore import Ignore
 
 IGNORE_FILE = ".dockerignore"
@@ -42,7 +44,7 @@ def make_context(source: str, dockerfile: str, stack: ExitStack) -> Context:
         if dockerfile == "-":
             raise Failure("invalid argument: can't use stdin for both build context and dockerfile")
         return _from_stdin(dockerfile)
-    if is_git(source):
+    if is_repository(source):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lading-build-"))
         return _from_directory(_cloned(source, folder), dockerfile)
     if source.startswith(("http://", "https://")):
@@ -50,14 +52,6 @@ def make_context(source: str, dockerfile: str, stack: ExitStack) -> Context:
     if not os.path.isdir(source):
         raise Failure(f'unable to prepare context: path "{source}" not found')
     return _from_directory(os.path.realpath(source), dockerfile)
-
-
-def is_git(source: str) -> bool:
-    """Whether a source is a git repository elsewhere."""
-    if source.startswith(("git://", "git@", "github.com/", "ssh://")):
-        return True
-    path = source.partition("#")[0]
-    return source.startswith(("http://", "https://")) and path.endswith(".git")
 
 
 def _from_stdin(dockerfile: str) -> Context:
@@ -89,44 +83,19 @@ def _single(content: bytes) -> Iterator[bytes]:
 
 def _cloned(source: str, folder: str) -> str:
     """Clone a repository; the folder in it that is the context."""
-    address, _, fragment = source.partition("#")
-    reference, _, below = fragment.partition(":")
-    if address.startswith("github.com/"):
-        address = f"https://{address}"
+    from lading import git  # late, with subprocess: most contexts are directories
+
     try:
-        _git(folder, "init")
-        _git(folder, "remote", "add", "origin", "--", address)
-        _git(folder, "fetch", "--depth", "1", "origin", "--", reference or "HEAD")
-        _git(folder, "checkout", "FETCH_HEAD")
-        _git(folder, "submodule", "update", "--init", "--recursive", "--depth=1")
-    except FileNotFoundError as error:
-        raise Failure("unable to prepare context: unable to find 'git'") from error
-    root = os.path.realpath(folder)
-    found = os.path.realpath(os.path.join(root, below))
-    if found != root and not found.startswith(f"{root}/"):
-        raise Failure(f'unable to prepare context: "{below}" is outside of the repository')
-    if not os.path.isdir(found):
-        raise Failure(f'unable to prepare context: "{below}" is no directory of the repository')
-    return found
-
-
-def _git(folder: str, *arguments: str) -> None:
-    # No prompt: a build has nobody to answer it.
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_PROTOCOL_FROM_USER": "0"}
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    if done.returncode:
-        raise Failure(f"unable to prepare context: git {arguments[0]}: {done.stderr.strip()}")
+        # What is on this host its user may read.
+        found = git.checkout(source, Path(folder), transports=(*git.REMOTE, "file"))
+    except LadingError as error:
+        raise Failure(f"unable to prepare context: {error}") from error
+    return str(found.directory)
 
 
 def _from_directory(root: str, dockerfile: str) -> Context:
     if dockerfile == "-":
-        return _with_dockerfile(root, sys.stdin.buffer.read())
+        return _with_dockerfile(root, sys.stdin.buffer.read(), _patterns("", root))
     path = os.path.join(root, dockerfile or DEFAULT_DOCKERFILE)
     if dockerfile and not os.path.isabs(dockerfile) and not os.path.lexists(path):
         # -f is relative to where the user is; inside the context both spellings are accepted.
@@ -144,40 +113,51 @@ def _from_directory(root: str, dockerfile: str) -> Context:
         )
     if not resolved.startswith(f"{root}/"):
         with open(resolved, "rb") as file:
-            return _with_dockerfile(root, file.read())
+            return _with_dockerfile(root, file.read(), _patterns(f"{resolved}.dockerignore", root))
     inside = os.path.relpath(resolved, root)
-    return Context(_packed(root, inside, _patterns(root)), dockerfile=inside)
+    own = f"{inside}.dockerignore"
+    lines = _patterns(f"{resolved}.dockerignore", root)
+    return Context(_packed(root, inside, lines, kept={inside, own}), dockerfile=inside)
 
 
-def _with_dockerfile(root: str, content: bytes) -> Context:
+def _with_dockerfile(root: str, content: bytes, lines: list[str]) -> Context:
     """A Dockerfile from elsewhere travels under a name of its own, hidden from COPY."""
     name = f".dockerfile.{secrets.token_hex(10)}"
-    lines = _patterns(root)
     return Context(_packed(root, name, lines, content), dockerfile=name)
 
 
-def _patterns(root: str) -> list[str]:
-    try:
-        with open(os.path.join(root, IGNORE_FILE), encoding="utf-8") as file:
-            return file.read().splitlines()
-    except FileNotFoundError:
-        return []
+def _patterns(own: str, root: str) -> list[str]:
+    """What stays behind: the Dockerfile's own list goes before that of the context."""
+    for path in (own, os.path.join(root, IGNORE_FILE)):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return []
 
 
 def _packed(
-    root: str, dockerfile: str, lines: list[str], content: bytes | None = None
+    root: str,
+    dockerfile: str,
+    lines: list[str],
+    content: bytes | None = None,
+    kept: AbstractSet[str] = frozenset(),
 ) -> Iterator[bytes]:
     try:
         ignore = Ignore(lines)
     except Invalid as error:
         raise Failure(f"error reading .dockerignore: {error.message}") from error
     packer = Packer(owner=OWNER)
-    kept = {dockerfile, IGNORE_FILE}
+    # The daemon reads them, and drops them where they are ignored.
+    kept = {*kept, IGNORE_FILE}
     if content is not None:
         kept = set()
         hidden = [*lines, dockerfile, IGNORE_FILE]
         yield from packer.content(dockerfile, content, mode=0o600)
-        yield from packer.content(IGNORE_FILE, "\n".join(hidden).encode(), mode=0o600)
+        yield from packer.content(
+            IGNORE_FILE, "\n".join(hidden).encode(errors="surrogateescape"), mode=0o600
+        )
     for path, name in _walk(root, "", ignore, kept):
         if content is not None and name == IGNORE_FILE:
             continue
@@ -188,7 +168,9 @@ def _packed(
     yield END
 
 
-def _walk(root: str, below: str, ignore: Ignore, kept: set[str]) -> Iterator[tuple[str, str]]:
+def _walk(
+    root: str, below: str, ignore: Ignore, kept: AbstractSet[str]
+) -> Iterator[tuple[str, str]]:
     """Paths to send with their names; directories before what is in them."""
     try:
         children = sorted(os.listdir(os.path.join(root, below)))
@@ -205,5 +187,5 @@ def _walk(root: str, below: str, ignore: Ignore, kept: set[str]) -> Iterator[tup
             yield from _walk(root, name, ignore, kept)
 
 
-def _holds(directory: str, kept: set[str]) -> bool:
+def _holds(directory: str, kept: AbstractSet[str]) -> bool:
     return any(name.startswith(f"{directory}/") for name in kept)
