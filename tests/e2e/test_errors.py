@@ -147,3 +147,16 @@ def test_garbage_on_the_socket_harms_nobody(daemon: Daemon) -> None:
             raw.settimeout(10)
             assert raw.recv(4096).startswith(b"HTTP/1.1 4")
     assert daemon.answers()
+
+
+def test_a_registry_that_is_not_there_is_named_once(daemon: Daemon) -> None:
+    done = daemon.client("lading", "pull", "127.0.0.1:9/x", check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().count("127.0.0.1:9") == 1
+
+
+def test_info_does_not_warn_of_backends_that_nobody_chose(daemon: Daemon) -> None:
+    status, text = ask(daemon, "GET", "/info")
+    assert status == 200
+    warnings = json.loads(text)["Warnings"]
+    assert [w for w in warnings if "is not usable" in w] == []

@@ -330,12 +330,15 @@ class Engine:
         }
 
     def _warnings(self) -> list[str]:
+        """Broken backends, and what the defaults lack; ``lading doctor`` tells of all."""
         rows = []
         for role in self.roles:
             for _, failed in sorted(role.failed.items()):
                 name = failed.origin.name
                 rows.append(f'WARNING: {role.role} backend "{name}" failed: {failed.reason}')
             for name, loaded in sorted(role.loaded.items()):
+                if role.default not in ("", name):
+                    continue
                 if not loaded.probe.usable:
                     rows.append(
                         f'WARNING: {role.role} backend "{name}" is not usable: '

@@ -77,8 +77,8 @@ class Remotes:
                     return backend
             except LadingError as error:
                 reasons.append(error.message)
-        said = reasons[0] if reasons else "no registry transport is installed"
-        raise Unavailable(f'registry "{remote.host}": {said}')
+        said = f'registry "{remote.host}": no registry transport is installed'
+        raise Unavailable(reasons[0] if reasons else said)
 
     def _own(self, host: str) -> RegistrySettings:
         domain = DEFAULT_DOMAIN if host == DEFAULT_HOST else host
