@@ -97,6 +97,7 @@ CONFIG: dict[str, Entry] = {
 PLUGIN: dict[str, Entry] = {
     "inspect": ("lading.cli.system.plugins:inspect", "Show all about backends and extensions"),
     "ls": ("lading.cli.system.plugins:ls", "List backends and extensions"),
+    "new": ("lading.cli.system.new_plugin:new", "Write a new plugin, with its tests"),
 }
 STORAGE: dict[str, Entry] = {
     "migrate": ("lading.cli.storage:migrate", "Move images and containers to another backend"),
