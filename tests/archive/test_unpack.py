@@ -315,11 +315,20 @@ def test_a_base_layer_has_no_marks(overlay: Overlay) -> None:
     assert not overlay.is_opaque("d")
 
 
-@pytest.mark.parametrize("tar", [
-    Tar().add("d/f"), Tar().hard_link("h", "in-the-parent"), Tar().add("d/.wh.f"),
-])  # fmt: skip
-def test_what_needs_the_parent_says_so(overlay: Overlay, tar: Tar) -> None:
-    assert overlay.apply(tar) is None
+def test_what_needs_the_parent_says_so(overlay: Overlay) -> None:
+    assert overlay.apply(Tar().hard_link("h", "in-the-parent")) is None
+
+
+def test_a_directory_hands_its_group_to_nobody(target: Target) -> None:
+    """As the set-group-ID bit would have it: Debian's /usr/local has it."""
+    tar = Tar().add("d", type=tarfile.DIRTYPE, mode=0o2775, owner=(0, 50))
+    target.apply(tar.add("d/f").symlink("d/l", "f").add("d/implied/f").bytes())
+    target.apply(Tar().add("d/later/f").directory("d/own").bytes())
+    assert (target.path / "d").stat().st_gid == 50
+    below = sorted((target.path / "d").rglob("*"))
+    assert len(below) == 7
+    assert {path.lstat().st_gid for path in below} == {0}
+    assert not any(path.lstat().st_mode & stat.S_ISGID for path in below)
 
 
 def test_a_bomb_stops_at_the_end_of_space_and_can_be_cancelled(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
+import tarfile
 
 import pytest
 
 from lading.errors import Conflict, Invalid, NotFound
 from lading.images.removal import User
 
-from .conftest import Store
+from .conftest import Store, archive, tar
 
 pytestmark = pytest.mark.root
 
@@ -49,8 +53,6 @@ def test_import_applies_changes(store: Store) -> None:
 
 
 def test_a_damaged_import_leaves_nothing(store: Store) -> None:
-    import io
-
     with pytest.raises(Invalid):
         store.images.import_(io.BytesIO(b"no tar" * 200), repo="bad")
     store.reopen()
@@ -216,3 +218,43 @@ def test_sizes_count_each_layer_once(store: Store) -> None:
     assert base.size == 90
     assert image.size == 1090
     assert store.images.layers_size() == 1090
+
+
+def test_directories_that_a_layer_leaves_out_are_the_parents(store: Store) -> None:
+    """Also where layers are unpacked side by side."""
+    base = archive_of(("d", 0o2750, 7), ("d/e", 0o1777, 9))
+    layers = [base, tar("d/e/new", "fresh/f"), tar("d/.wh.e")]
+    digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    for count, modes in ((2, [0o2750, 0o1777, 0o755]), (3, [0o2750, 0o755])):
+        rootfs = {"type": "layers", "diff_ids": digests[:count]}
+        config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode()
+        names = [f"{n}/layer.tar" for n in range(count)]
+        manifest = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": names}]
+        members = dict(zip(names, layers, strict=False))
+        data = archive(
+            {"manifest.json": json.dumps(manifest).encode(), "c.json": config, **members}
+        )
+        assert store.load(data) == ["app:1"]
+        backend = store.filesystems.get()
+        recipe = backend.hook.view(
+            key="v", parent=store.images.snapshot_for(store.images.get("app:1")), labels={}
+        )
+        try:
+            with store.mounted(recipe) as top:
+                found = [top / "d", top / "d/e", top / "fresh"]
+                assert [p.stat().st_mode & 0o7777 for p in found if p.exists()] == modes
+                assert (top / "d").stat().st_uid == 7
+                assert (top / "fresh/f").read_bytes() == b"fresh/f"
+        finally:
+            backend.hook.remove(key="v")
+
+
+def archive_of(*directories: tuple[str, int, int]) -> bytes:
+    """A layer of directories with mode and owner."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for name, mode, owner in directories:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.uid = tarfile.DIRTYPE, mode, owner
+            made.addfile(entry)
+    return buffer.getvalue()

@@ -65,13 +65,20 @@ class Applied:
     """An unpacked layer.
 
     ``diff_id`` is the digest and ``length`` the length of the uncompressed tar, ``size`` the sum of
-    the files' sizes.
+    the files' sizes; ``implied`` and ``whiteouts`` are what :meth:`Archives.adopt` has to settle.
     """
 
     diff_id: str
     length: int
     size: int
     entries: int
+    implied: Sequence[str] = ()
+    whiteouts: Sequence[str] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing depends on the layer's parent."""
+        return not self.implied and not self.whiteouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,8 @@ class Archives:
         """Unpack a layer straight into a layer directory.
 
         ``parent``: the layer has one. Returns None when it cannot be done without seeing the
-        parent; the directory's content is then undefined.
+        parent; the directory's content is then undefined. Unless it is ``settled``,
+        :meth:`adopt` comes next.
         """
         args = {
             "directory": str(layer.path),
@@ -134,6 +142,20 @@ class Archives:
         }
         found = self._run("apply_directory", args, [stream])
         return None if found is None else Applied(**found)
+
+    def adopt(self, layer: LayerDirectory, parent: Sequence[Mount], applied: Applied) -> bool:
+        """Settle what depends on the parent of a layer that was unpacked without it.
+
+        Returns False where the parent has something else than a directory in the place of one
+        that the layer has no entry for: then the layer has to be unpacked again, by :meth:`apply`.
+        """
+        args = {
+            "directory": str(layer.path),
+            "parent": Root(parent).to_wire()["rootfs"],
+            "implied": list(applied.implied),
+            "whiteouts": list(applied.whiteouts),
+        }
+        return bool(self._run("adopt", args))
 
     def digest(self, stream: int) -> Applied:
         """Only read a layer: its digest, and the sum of its files' sizes. Raises Invalid."""

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from lading.archive import compression, differ, pack
+from lading.archive import compression, differ, implied, pack
 from lading.archive.mirror import Mirror, disagreements
 from lading.archive.reader import Reader
 from lading.archive.unpack import DIGEST_ROW, NeedsParent, Options, Unpacker
@@ -78,11 +78,26 @@ def apply_directory(args: Args, fds: Sequence[int]) -> Json | None:
     _seal()
     # Without a parent there is nothing to delete, and nothing to write down.
     form = Whiteouts(args["whiteouts"]) if args["alone"] else None
-    options = Options(whiteouts=form, alone=args["alone"])
+    unpacker = Unpacker(Options(whiteouts=form, alone=args["alone"]))
     try:
-        return _unpack(Unpacker(options), Reader(source, digest), digest)
+        found = _unpack(unpacker, Reader(source, digest), digest)
     except NeedsParent:
         return None
+    for name, left in (("implied", unpacker.implied), ("whiteouts", unpacker.whiteouts)):
+        found[name] = [os.fsdecode(path) for path in left]
+    return found
+
+
+def adopt(args: Args, fds: Sequence[int]) -> bool:
+    """Settle what depends on the parent of a layer directory."""
+    with _new_root() as top:
+        mounts.mount_one(Mount("tmpfs", "tmpfs", ("mode=700",)), top)
+        layer = [Mount("bind", args["directory"], ("rbind",))]
+        for place, recipe in ((_LOWER, _recipe(args["parent"])), (_LAYER, layer)):
+            os.mkdir(top + os.fsdecode(place))
+            mounts.mount_recipe(recipe, top + os.fsdecode(place))
+    implied.forget(_LOWER, _LAYER, map(os.fsencode, args["whiteouts"]))
+    return implied.adopt(_LOWER, _LAYER, map(os.fsencode, args["implied"]))
 
 
 def digest(args: Args, fds: Sequence[int]) -> Json:

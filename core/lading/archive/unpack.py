@@ -6,6 +6,10 @@ since no honest layer has them.
 
 Deletions (OCI image-spec, "Whiteouts") are written down as the target wants them: as deletions
 where the target shows the parent layers (``Whiteouts`` None), or in the form of a layer directory.
+
+Layers may leave out the directories above their files. Where the parent's files are not visible
+such directories are made, and named as ``implied``: :mod:`lading.archive.implied` gives them
+later what the parent has at their places.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import shutil
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lading.archive import headers
@@ -44,6 +49,10 @@ _ATTRIBUTE = {
 
 #: An inode number and the SHA-256 of that file's content: a row of ``Options.digests`` on its way.
 DIGEST_ROW = struct.Struct("<Q32s")
+
+
+#: With more implied directories or deletions a layer is unpacked with its parent in view.
+MOST_UNSETTLED = 20_000
 
 
 class NeedsParent(Exception):
@@ -75,11 +84,34 @@ class Unpacker:
     options: Options
     size: int = 0
     entries: int = 0
-    _times: list[tuple[bytes, int]] = field(default_factory=list)
+    _times: dict[bytes, int] = field(default_factory=dict)
     _made: set[bytes] = field(default_factory=set)
     _deleted: set[bytes] = field(default_factory=set)
+    _filled: set[bytes] = field(default_factory=set)
+    _opaques: set[bytes] = field(default_factory=set)
     _directories: set[bytes] = field(default_factory=lambda: {b""})
+    _implied: set[bytes] = field(default_factory=set)
     _links: bool = False
+
+    @property
+    def whiteouts(self) -> list[bytes]:
+        """What was marked as deleted, in a form that shows where the parent has no such thing."""
+        if self.options.whiteouts not in _ATTRIBUTE:
+            return []
+        return sorted(self._deleted - self._made - self._directories)
+
+    @property
+    def implied(self) -> list[bytes]:
+        """Directories without an entry that may be the parent's as well, parents first."""
+        return sorted(path for path in self._implied if not self._hides_above(path))
+
+    def _hides_above(self, path: bytes) -> bool:
+        """Whether what the parent has at a path is hidden by this very layer."""
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self._opaques:
+                return True
+        return False
 
     def run(self, reader: Reader) -> None:
         """Unpack everything. Raises Invalid, NeedsParent, OSError."""
@@ -89,9 +121,22 @@ class Unpacker:
         reader.drain()
         if self._links:
             shutil.rmtree(_KEEP, ignore_errors=True)
+        self._drop_hidden()
         # Last, since what is made in a directory changes its times.
-        for path, mtime in reversed(self._times):
-            _set_times(path, mtime)
+        for path, mtime in reversed(self._times.items()):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                # Gone again, by another name.
+                _set_times(path, mtime)
+
+    def _drop_hidden(self) -> None:
+        """Remove what only deletes things that are hidden by this very layer as a whole.
+
+        It would be seen: overlayfs looks for marks of deletion in merged directories only.
+        """
+        for path in self.whiteouts:
+            if self._hides_above(path):
+                os.unlink(path)
+                self._deleted.discard(path)
 
     def _entry(self, entry: Entry, reader: Reader) -> None:
         path = clean(entry.name)
@@ -118,19 +163,42 @@ class Unpacker:
                 error.errno, f"unpack: {os.strerror(error.errno or 0)}", os.fsdecode(path)
             ) from error
         self._made.add(path)
+        while above and above not in self._filled:
+            self._filled.add(above)
+            above = above.rpartition(b"/")[0]
 
     def _parents(self, above: bytes) -> None:
         if above in self._directories:
             return
         self._parents(above.rpartition(b"/")[0])
-        if not _is_directory(above):
-            if self.options.alone:
-                # The parent layer may have it, with a mode and an owner that must stay.
-                raise NeedsParent(os.fsdecode(above))
+        if self.options.alone:
+            self._imply(above)
+        elif (mtime := _directory_time(above)) is None:
             self._clear(above)
-            os.mkdir(above, 0o755)
-            self._made.add(above)
+            _make_directory(above)
+        elif not self.options.plain:
+            # It is the parent's, and stays as it is.
+            self._times[above] = mtime
         self._directories.add(above)
+
+    def _imply(self, path: bytes) -> None:
+        """Make a directory that has no entry, so far, while the parent is not visible."""
+        try:
+            _make_directory(path)
+        except FileExistsError:
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                return
+            if path not in self._deleted:
+                # A link of this layer, say, that leads to a directory of the parent.
+                raise NeedsParent(os.fsdecode(path)) from None
+            self._clear(path)
+            _make_directory(path)
+        if path in self._deleted:
+            self._opaque(path)
+        elif len(self._implied) == MOST_UNSETTLED:
+            raise NeedsParent(os.fsdecode(path))
+        else:
+            self._implied.add(path)
 
     def _make(self, path: bytes, entry: Entry, reader: Reader) -> None:
         kind = entry.type
@@ -160,19 +228,32 @@ class Unpacker:
             mode = os.lstat(path).st_mode
         except FileNotFoundError:
             return
+        if path in self._implied:
+            # Where its files belong depends on what the parent has there.
+            raise NeedsParent(os.fsdecode(path))
         if stat.S_ISDIR(mode):
             if self.options.keep_directories:
                 raise Invalid(
                     f'cannot overwrite directory "{os.fsdecode(path)}" with non-directory'
                 )
             shutil.rmtree(path)
-            gone = path + b"/"
-            self._directories = {
-                d for d in self._directories if d != path and not d.startswith(gone)
-            }
-            self._made = {m for m in self._made if not m.startswith(gone)}
+            self._forget(path)
         else:
             os.unlink(path)
+            if path in self._directories:
+                # A link that led to one.
+                self._forget(path)
+
+    def _forget(self, path: bytes) -> None:
+        """Drop what is known of a directory that is gone, and of what was in it."""
+        inside = path + b"/"
+        for known in (
+            self._deleted, self._directories, self._filled, self._implied, self._opaques,
+        ):  # fmt: skip
+            known -= {d for d in known if d == path or d.startswith(inside)}
+        self._made -= {m for m in self._made if m.startswith(inside)}
+        for gone in [t for t in self._times if t == path or t.startswith(inside)]:
+            del self._times[gone]
 
     def _file(self, path: bytes, entry: Entry, reader: Reader) -> None:
         try:
@@ -186,9 +267,8 @@ class Unpacker:
             else:
                 self._content(descriptor, reader)
             self.size += entry.real_size
-            uid, gid = self.options.owner or (entry.uid, entry.gid)
-            if uid or gid:
-                os.fchown(descriptor, uid, gid)
+            # Also for root: a directory with the set-group-ID bit has given it its own group.
+            os.fchown(descriptor, *(self.options.owner or (entry.uid, entry.gid)))
             if entry.mode & 0o7000:
                 # After the owner, which takes set-user-ID away.
                 os.fchmod(descriptor, entry.mode)
@@ -210,6 +290,9 @@ class Unpacker:
         self.options.digests[os.fstat(descriptor).st_ino] = digest.digest()
 
     def _directory(self, path: bytes, entry: Entry) -> None:
+        if path in self._implied:
+            # Its entry comes after what is in it, which may belong elsewhere.
+            raise NeedsParent(os.fsdecode(path))
         try:
             os.mkdir(path, entry.mode & 0o777)
         except FileExistsError:
@@ -220,6 +303,9 @@ class Unpacker:
                     ) from None
                 self._clear(path)
                 os.mkdir(path, entry.mode & 0o777)
+                if self.options.whiteouts is not None:
+                    # What this layer had in its place has hidden a directory of the parent.
+                    self._deleted.add(path)
         if path in self._deleted:
             self._opaque(path)
         self._directory_metadata(path, entry)
@@ -227,7 +313,7 @@ class Unpacker:
 
     def _directory_metadata(self, path: bytes, entry: Entry) -> None:
         self._metadata(path, entry)
-        self._times.append((path, entry.mtime))
+        self._times[path] = entry.mtime
 
     def _metadata(self, path: bytes, entry: Entry) -> None:
         uid, gid = self.options.owner or (entry.uid, entry.gid)
@@ -275,34 +361,48 @@ class Unpacker:
         if hidden in (b"", b".", b".."):
             raise Invalid(f'archive: whiteout "{os.fsdecode(name)}" of no name')
         victim = (above + b"/" if above else b"") + hidden
-        if victim in self._made:
+        if victim in self._made or victim in self._filled:
             # Both deleted and made anew by this layer: the order in the archive does not matter.
-            if stat.S_ISDIR(os.lstat(victim).st_mode):
+            if os.path.isdir(victim) and not os.path.islink(victim):
                 self._opaque(victim)
+                self._renew(victim)
             return
         form = self.options.whiteouts
         self._clear(victim)
         if form is not None:
             self._deleted.add(victim)
+            if len(self._deleted) > MOST_UNSETTLED and self.options.alone:
+                raise NeedsParent(os.fsdecode(victim))
         if form in _ATTRIBUTE:
             os.mknod(victim, stat.S_IFCHR, os.makedev(0, 0))
         elif form is Whiteouts.AUFS:
             _touch((above + b"/" if above else b"") + name)
 
     def _opaque(self, above: bytes) -> None:
+        self._opaques.add(above)
         form = self.options.whiteouts
         if form is None:
             for name in os.listdir(above or b"."):
                 path = (above + b"/" if above else b"") + name
-                if path not in self._made:
+                if path not in self._made and path not in self._filled:
                     self._clear(path)
                 elif stat.S_ISDIR(os.lstat(path).st_mode):
                     # Made anew by this layer, on top of a directory that is hidden now.
                     self._opaque(path)
+                    self._renew(path)
         elif form is Whiteouts.AUFS:
             _touch((above + b"/" if above else b"") + OPAQUE)
         else:
             os.setxattr(above or b".", _ATTRIBUTE[form], b"y")
+
+    def _renew(self, path: bytes) -> None:
+        """A directory without an entry takes nothing over from one that is hidden now."""
+        if path in self._implied:
+            raise NeedsParent(os.fsdecode(path))
+        if path not in self._made:
+            os.chown(path, 0, 0)
+            os.chmod(path, 0o755)
+            self._times.pop(path, None)
 
     def _keep_link_source(self, name: bytes, entry: Entry, reader: Reader) -> None:
         """AUFS of 2014 put files with several names here, to be linked from elsewhere."""
@@ -327,11 +427,21 @@ def clean(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-def _is_directory(path: bytes) -> bool:
+def _make_directory(path: bytes) -> None:
+    """A directory that has no entry."""
+    os.mkdir(path, 0o755)
+    # One with the set-group-ID bit hands that and its group on.
+    os.chown(path, 0, 0)
+    os.chmod(path, 0o755)
+
+
+def _directory_time(path: bytes) -> int | None:
+    """When a directory was changed last, None for what is not one."""
     try:
-        return stat.S_ISDIR(os.stat(path or b".").st_mode)
+        status = os.stat(path or b".")
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
+    return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
 
 
 def _set_times(path: bytes, mtime: int) -> None:

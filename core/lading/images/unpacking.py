@@ -198,12 +198,29 @@ class Unpacking:
                 return self._mounted(layer, parent, backend, source)
             try:
                 if parent:
+                    if not self._adopted(ahead.key, ahead.applied, parent, backend):
+                        _remove(backend, ahead.key)
+                        return self._mounted(layer, parent, backend, source)
                     _layers(backend).rebase(key=ahead.key, parent=parent)
                 self._finish(layer, ahead.key, ahead.applied, backend)
             except BaseException:
                 _remove(backend, ahead.key)
                 raise
             return ahead.applied
+
+    def _adopted(
+        self, key: str, applied: Applied, parent: str, backend: Loaded[Filesystem]
+    ) -> bool:
+        """Settle what depends on the parent; False when the layer has to be unpacked anew."""
+        if applied.settled:
+            return True
+        view = f"{_MAKING}{uuid4().hex}"
+        recipe = backend.hook.view(key=view, parent=parent, labels={})
+        try:
+            directory = _layers(backend).layer_directory(key=key)
+            return self._archives.adopt(directory, recipe, applied)
+        finally:
+            _remove(backend, view)
 
     def abandon(self, ahead: Ahead, backend: Loaded[Filesystem]) -> None:
         """Drop a layer that was unpacked for nothing; a settled one stays."""
