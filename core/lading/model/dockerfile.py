@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lading.errors import Invalid
-from lading.model.substitution import split_words, word_places
+from lading.model.substitution import shortened, split_words, word_places
 
 #: Larger files are no Dockerfiles.
 LARGEST = 8 << 20
@@ -22,6 +22,8 @@ NAMES = (
 _WITH_FLAGS = frozenset({"ADD", "COPY", "FROM", "RUN"})
 _WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 
+#: A message is not longer than this, whatever a file makes it quote.
+_LONGEST = 400
 #: So much of an instruction is shown with an error.
 _SHOWN = 100
 
@@ -212,6 +214,7 @@ class _Lines:
 
 def located(message: str, text: str, culprit: str = "") -> str:
     """A message, the line that it is about, and a caret below the culprit (its first word)."""
+    message = shortened(message, _LONGEST)
     line = text.split("\n", 1)[0]
     at = line.find(culprit) if culprit else 0
     start = max(0, at - _SHOWN // 2)

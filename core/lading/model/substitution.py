@@ -56,6 +56,11 @@ def word_places(text: str, escape: str = "\\") -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
+def shortened(text: str, size: int = 80) -> str:
+    """A text of which so much is shown."""
+    return text if len(text) <= size else f"{text[:size]}..."
+
+
 class _Reader:
     def __init__(
         self, text: str, values: Mapping[str, str], escape: str, keep_quotes: bool
@@ -91,9 +96,11 @@ class _Reader:
             else:
                 parts.append(char)
         if end:
-            raise Invalid(f'"{text}": missing {end!r}')
+            raise Invalid(f'"{shortened(text)}": missing {end!r}')
         if quote and not self._keep:
-            raise Invalid(f'"{text}": unexpected end of statement while looking for {quote}')
+            raise Invalid(
+                f'"{shortened(text)}": unexpected end of statement while looking for {quote}'
+            )
         return "".join(parts)
 
     def _raw(self) -> str:
@@ -116,7 +123,7 @@ class _Reader:
         match = _NAME.match(self._text, self._at)
         if match is None:
             if braces:
-                raise Invalid(f'"{self._text}": bad substitution')
+                raise Invalid(f'"{shortened(self._text)}": bad substitution')
             return "$"
         self._at = match.end()
         name = match.group()
@@ -129,7 +136,9 @@ class _Reader:
         rest = self._text[self._at :]
         match = re.match(r"\}|:?[-+?]|##?|%%?|//?", rest)
         if match is None:
-            raise Invalid(f'"{self._text}": unsupported modifier ({rest[:2]}) in substitution')
+            raise Invalid(
+                f'"{shortened(self._text)}": unsupported modifier ({rest[:2]}) in substitution'
+            )
         operator = match.group()
         self._at += match.end()
         if operator == "}":
