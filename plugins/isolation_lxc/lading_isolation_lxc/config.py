@@ -54,8 +54,8 @@ def _rows(config: Config, cgroup: str, log: Path) -> Iterator[tuple[str, str]]:
 def _namespaces(config: Config) -> Iterator[tuple[str, str]]:
     for kind, path in config.joined(tuple(_NAMES)):
         yield f"lxc.namespace.share.{_NAMES[kind]}", path
-    kept = [name for kind, name in _NAMES.items() if kind not in config.namespaces]
-    if kept:
-        yield "lxc.namespace.keep", " ".join(kept)
+    # Said outright: a list of those to keep would leave a new one of time.
+    new = [name for kind, name in _NAMES.items() if config.namespaces.get(kind) == ""]
+    yield "lxc.namespace.clone", " ".join(["mnt", *(["user"] if config.remapped else ()), *new])
     if config.namespaces.get("network") == "":
         yield "lxc.net.0.type", "empty"

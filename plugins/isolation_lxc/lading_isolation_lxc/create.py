@@ -48,7 +48,8 @@ def create(
         if pid == 0:
             keeper.run(plan, places.containers, places.log(container), theirs)
         theirs.close()
-        return _accompany(plan, cgroup, ours, pid)
+        channel, init = keeper.receive_init(ours, places.log(container))
+        return _accompany(plan, cgroup, channel, init, pid)
     except BaseException:
         if pid > 0:
             os.kill(pid, signal.SIGKILL)
@@ -63,9 +64,8 @@ def create(
 
 
 def _accompany(
-    plan: Plan, cgroup: str, report: Channel, keeper_pid: int
+    plan: Plan, cgroup: str, channel: Channel, pid: int, keeper_pid: int
 ) -> tuple[Started, Channel]:
-    channel, pid = keeper.receive_init(report)
     try:
         state = State.of(pid, cgroup)
         state.save(plan.container)

@@ -6,6 +6,7 @@ import dataclasses
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from lading_isolation_lxc.library import LxcContainer, explanation
 
 #: What a program that reboots its pid namespace has ended with: SIGHUP (reboot(2)).
 _REBOOTED = 128 + signal.SIGHUP
+#: Seconds after which LXC counts as hung.
+DEADLINE = 60.0
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -131,8 +134,11 @@ def _trees_within(plan: Plan, userns: int) -> Mapping[int, int]:
     return trees
 
 
-def receive_init(report: Channel) -> tuple[Channel, int]:
+def receive_init(report: Channel, log: Path) -> tuple[Channel, int]:
     """The channel to the init, and its pid. Raises what the keeper reports."""
+    if not select.select([report], [], [], DEADLINE)[0]:
+        # LXC waits for ever for an init that fails at some of its steps.
+        raise LadingError(f"liblxc did not start the container: {explanation(log)}")
     _, descriptor = report.expect("made")
     channel = Channel(socket.socket(fileno=descriptor))
     _, pidfd = report.expect("made")
