@@ -43,6 +43,10 @@ def test_a_size_limit_holds(backend: str, kind: str, options: str, tmp_path: Pat
             daemon.client("lading", "import", "-", "busybox", input=busybox_image())
             words = ["run", "--storage-opt", "size=10M", "--name=c", "busybox", "sh", "-c", SCRIPT]
             assert daemon.client("lading", *words).stdout.split() == [b"fits", b"held"]
+            assert b"A /six" in daemon.client("lading", "diff", "c").stdout.splitlines()
+            daemon.client("lading", "commit", "c", "changed")
+            words = ["run", "--rm", "changed", "stat", "-c", "%s", "/six"]
+            assert daemon.client("lading", *words).stdout.strip() == str(6 << 20).encode()
             # A container without a limit is not held by that of another.
             words = ["run", "--rm", "busybox", "sh", "-c", SCRIPT]
             assert daemon.client("lading", *words).stdout.split() == [b"fits"]

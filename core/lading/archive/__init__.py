@@ -5,6 +5,6 @@ the root that it works on, so that no name in an archive or an image can lead an
 go through descriptors; nothing is held in memory.
 """
 
-from lading.archive.archives import Applied, Archives, Bind, Change, Packed, PathStat, Root
+from lading.archive.archives import Applied, Archives, Bind, Change, Hint, Packed, PathStat, Root
 
-__all__ = ["Applied", "Archives", "Bind", "Change", "Packed", "PathStat", "Root"]
+__all__ = ["Applied", "Archives", "Bind", "Change", "Hint", "Packed", "PathStat", "Root"]

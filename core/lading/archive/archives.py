@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from lading.hooks.filesystem import LayerDirectory, Whiteouts
 from lading.monitor import Spawner, Task
 
 TASKS = "lading.archive.tasks"
+
+#: What is known of differences: the directory that holds them, or all paths where they may be.
+Hint = LayerDirectory | Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +166,14 @@ class Archives:
         return Applied(**self._run("digest", {}, [stream]))
 
     def changes(
-        self, lower: Sequence[Mount], upper: Sequence[Mount], layer: LayerDirectory | None = None
+        self, lower: Sequence[Mount], upper: Sequence[Mount], hint: Hint | None = None
     ) -> list[Change]:
         """What a snapshot (``upper``) changes against its parent (``lower``).
 
-        With ``layer``, the directory that holds just the changes, only that is walked.
+        With ``hint`` only what that names is looked at.
         """
-        rows = self._run("changes", _pair(lower, upper, layer))
+        with _listed(hint) as paths:
+            rows = self._run("changes", _pair(lower, upper, hint), paths)
         return [Change(path, kind) for path, kind in rows]
 
     def diff(
@@ -176,15 +181,16 @@ class Archives:
         lower: Sequence[Mount],
         upper: Sequence[Mount],
         out: int,
-        layer: LayerDirectory | None = None,
+        hint: Hint | None = None,
         latest: int | None = None,
     ) -> Packed:
         """Write the changes as an OCI layer, uncompressed, to the descriptor ``out``.
 
         No time in it is later than ``latest``, in nanoseconds.
         """
-        args = {**_pair(lower, upper, layer), "latest": latest}
-        return Packed(**self._run("diff", args, [out]))
+        args = {**_pair(lower, upper, hint), "latest": latest}
+        with _listed(hint) as paths:
+            return Packed(**self._run("diff", args, [out, *paths]))
 
     def carry(self, source: Sequence[Mount], target: Sequence[Mount]) -> Carried:
         """Make the tree that ``target`` shows exactly like ``source``, durably, and compare them.
@@ -251,13 +257,25 @@ class Archives:
         self._run("touch_init", root.to_wire())
 
 
-def _pair(
-    lower: Sequence[Mount], upper: Sequence[Mount], layer: LayerDirectory | None
-) -> dict[str, Any]:
+def _pair(lower: Sequence[Mount], upper: Sequence[Mount], hint: Hint | None) -> dict[str, Any]:
+    layer = hint if isinstance(hint, LayerDirectory) else None
     return {
         "lower": Root(lower).to_wire()["rootfs"],
         # What is in a layer directory need not be mounted, a second time perhaps.
         "upper": [] if layer else Root(upper).to_wire()["rootfs"],
         "layer": None if layer is None else str(layer.path),
         "whiteouts": (layer.whiteouts if layer else Whiteouts.OVERLAY).value,
+        "paths": hint is not None and layer is None,
     }
+
+
+@contextmanager
+def _listed(hint: Hint | None) -> Iterator[list[int]]:
+    """A descriptor of the paths that a hint names, if it does."""
+    if hint is None or isinstance(hint, LayerDirectory):
+        yield []
+        return
+    with open(os.memfd_create("paths"), "w+b") as file:
+        file.write(b"\0".join(hint))
+        file.seek(0)
+        yield [file.fileno()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lading.archive.headers import Entry
@@ -34,13 +34,27 @@ class Difference:
     opaque: bool = False
 
 
-def compare(lower: bytes, upper: bytes) -> Iterator[Difference]:
-    """The differences of two whole trees, sorted, parents first.
+class Names(dict[bytes, "Names"]):
+    """Names in a directory that are to be looked at, with those in each."""
+
+
+def names(paths: Iterable[bytes]) -> Names:
+    """Paths as a tree of names."""
+    found = Names()
+    for path in paths:
+        at = found
+        for name in path.split(b"/") if path else ():
+            at = at.setdefault(name, Names())
+    return found
+
+
+def compare(lower: bytes, upper: bytes, only: Names | None = None) -> Iterator[Difference]:
+    """The differences of two whole trees, sorted, parents first; ``only`` at some paths.
 
     A directory counts as modified when its own metadata differ, or something in it does.
     """
     pending: list[Difference] = []
-    for difference in _compare(lower, upper, b""):
+    for difference in _compare(lower, upper, b"", only):
         while pending and not difference.path.startswith(pending[-1].path + b"/"):
             pending.pop()
         if difference.kind == MODIFIED and difference.opaque:
@@ -52,30 +66,38 @@ def compare(lower: bytes, upper: bytes) -> Iterator[Difference]:
         yield difference
 
 
-def _compare(lower: bytes, upper: bytes, at: bytes) -> Iterator[Difference]:
+def _compare(lower: bytes, upper: bytes, at: bytes, only: Names | None) -> Iterator[Difference]:
     prefix = at + b"/" if at else b""
-    below = set(os.listdir(lower + b"/" + at))
-    above = set(os.listdir(upper + b"/" + at))
-    for name in sorted(below | above):
+    wanted: Iterable[bytes] | None = only
+    if wanted is None:
+        wanted = {*os.listdir(lower + b"/" + at), *os.listdir(upper + b"/" + at)}
+    for name in sorted(wanted):
         path = prefix + name
-        if name not in above:
-            yield Difference(path, DELETED)
+        old, status = _status(lower + b"/" + path), _status(upper + b"/" + path)
+        if status is None:
+            if old is not None:
+                yield Difference(path, DELETED)
             continue
-        status = os.lstat(upper + b"/" + path)
-        if name not in below:
+        if old is None:
             yield from _all_new(upper, path, status)
             continue
-        old = os.lstat(lower + b"/" + path)
         both = stat.S_ISDIR(old.st_mode) and stat.S_ISDIR(status.st_mode)
         same = _same(lower + b"/" + path, old, upper + b"/" + path, status)
         if both:
             yield Difference(path, MODIFIED, status, opaque=same)
-            yield from _compare(lower, upper, path)
+            yield from _compare(lower, upper, path, only[name] if only is not None else None)
         elif not same:
             yield Difference(path, MODIFIED, status)
             if stat.S_ISDIR(status.st_mode):
                 for inside, found in walk(upper + b"/" + path):
                     yield Difference(path + b"/" + inside, ADDED, found)
+
+
+def _status(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _all_new(upper: bytes, path: bytes, status: os.stat_result) -> Iterator[Difference]:

@@ -119,10 +119,11 @@ def digest(args: Args, fds: Sequence[int]) -> Json:
 
 def changes(args: Args, fds: Sequence[int]) -> list[list[Any]]:
     """List differences."""
+    paths = _paths(args, fds)
     _enter_both(args)
     return [
         ["/" + os.fsdecode(d.path), d.kind]
-        for d in sorted(_differences(args), key=lambda d: d.path)
+        for d in sorted(_differences(args, paths), key=lambda d: d.path)
     ]
 
 
@@ -131,11 +132,12 @@ def diff(args: Args, fds: Sequence[int]) -> Json:
     digest = hashlib.sha256()
     writer = pack.Writer(fds[0], digest, args["latest"])
     size = entries = 0
+    paths = _paths(args, fds)
     _enter_both(args)
 
     def counted() -> Iterator[differ.Difference]:
         nonlocal entries, size
-        for difference in _differences(args):
+        for difference in _differences(args, paths):
             entries += 1
             if difference.status is not None and stat.S_ISREG(difference.status.st_mode):
                 size += difference.status.st_size
@@ -409,11 +411,19 @@ def _enter_both(args: Args) -> None:
             mounts.mount_recipe(recipe, top + os.fsdecode(place))
 
 
-def _differences(args: Args) -> Iterator[differ.Difference]:
+def _paths(args: Args, fds: Sequence[int]) -> differ.Names | None:
+    """The paths that the caller names as those that may differ."""
+    if not args["paths"]:
+        return None
+    with open(os.dup(fds[-1]), "rb") as file:
+        return differ.names(file.read().split(b"\0"))
+
+
+def _differences(args: Args, paths: differ.Names | None) -> Iterator[differ.Difference]:
     if args["layer"]:
         form = Whiteouts(args["whiteouts"])
         return differ.in_layer(_LAYER, form, _LOWER if args["lower"] else b"")
-    return differ.compare(_LOWER, _UPPER)
+    return differ.compare(_LOWER, _UPPER, paths)
 
 
 def _describe(path: str) -> tuple[Json, bytes]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from lading.archive import Bind, Change, PathStat, Root
+from lading.archive import Bind, Change, Hint, PathStat, Root
 from lading.containers import merge, roots, tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
@@ -68,15 +68,15 @@ class Content:
     @contextmanager
     def _compared(
         self, record: Container
-    ) -> Iterator[tuple[Sequence[Mount], Sequence[Mount], LayerDirectory | None]]:
-        """The image's root, the container's, and its layer where that is a directory."""
+    ) -> Iterator[tuple[Sequence[Mount], Sequence[Mount], Hint | None]]:
+        """The image's root, the container's, and what the backend knows of the differences."""
         roots.check_comparable(record)
-        layer = roots.layer(self._parts, record)
+        hint = roots.hint(self._parts, record)
         with roots.below(self._parts, record) as lower:
             # A running overlay must not be mounted a second time, and need not be: its changes
             # all lie in its layer.
-            upper = () if layer is not None else roots.recipe(self._parts, record)
-            yield lower, upper, layer
+            alone = isinstance(hint, LayerDirectory)
+            yield lower, () if alone else roots.recipe(self._parts, record), hint
 
     @contextmanager
     def _root(self, record: Container, *, volumes: bool = True) -> Iterator[Root]:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from lading.archive import Hint
 from lading.containers import asked
 from lading.containers.parts import Parts
 from lading.containers.records import Container
 from lading.errors import Conflict
 from lading.hooks.common import Mount
-from lading.hooks.filesystem import LayerDirectories, LayerDirectory
+from lading.hooks.filesystem import Changes, LayerDirectories, LayerDirectory
 
 _serial = itertools.count(1)
 
@@ -51,6 +52,14 @@ def layer(parts: Parts, record: Container) -> LayerDirectory | None:
     if in_place(record) or "layer-directory" not in backend.capabilities:
         return None
     return cast(LayerDirectories, backend.hook).layer_directory(key=record.id)
+
+
+def hint(parts: Parts, record: Container) -> Hint | None:
+    """That directory, or the paths at which changes may be, where the backend knows either."""
+    backend = parts.filesystems.get(record.filesystem)
+    if in_place(record) or "changes" not in backend.capabilities:
+        return layer(parts, record)
+    return list(cast(Changes, backend.hook).changed_paths(key=record.id))
 
 
 @contextmanager

@@ -199,7 +199,11 @@ class LayerDirectories(Protocol):
 
 
 class Changes(Protocol):
-    """Capability ``changes``: name what may differ between a snapshot and its parent, fast."""
+    """Capability ``changes``: name what may differ between a snapshot and its parent, fast.
+
+    The core looks there, and nowhere else, for what a container has changed. It looks through the
+    whole of a directory itself where there was none before.
+    """
 
     @hookspec(firstresult=True)
     def changed_paths(self, key: str) -> Iterator[bytes]:

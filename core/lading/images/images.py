@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lading.archive import Applied, Archives
+from lading.archive import Applied, Archives, Hint
 from lading.archive.compression import Source
 from lading.backends import Backends, Loaded
 from lading.errors import Invalid
 from lading.hooks.common import Mount
-from lading.hooks.filesystem import Filesystem, LayerDirectory
+from lading.hooks.filesystem import Filesystem
 from lading.images import saving
 from lading.images.catalog import Catalog
 from lading.images.changes import apply_changes
@@ -247,7 +247,7 @@ class Images:
         settings: dict[str, Any],
         lower: Sequence[Mount],
         upper: Sequence[Mount],
-        layer: LayerDirectory | None = None,
+        layer: Hint | None = None,
         *,
         repo: str = "",
         tag: str = "",
@@ -276,7 +276,7 @@ class Images:
         self,
         lower: Sequence[Mount],
         upper: Sequence[Mount],
-        layer: LayerDirectory | None = None,
+        layer: Hint | None = None,
         *,
         latest: int | None = None,
     ) -> NewLayer | None:

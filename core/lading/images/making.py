@@ -7,11 +7,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from lading.archive import Applied, Archives
+from lading.archive import Applied, Archives, Hint
 from lading.archive.compression import SNIFF, sniff
 from lading.errors import Invalid
 from lading.hooks.common import Mount
-from lading.hooks.filesystem import LayerDirectory
 from lading.images.catalog import Catalog
 from lading.images.changes import apply_changes
 from lading.images.records import Image, NewLayer
@@ -88,7 +87,7 @@ class Making:
         self,
         lower: Sequence[Mount],
         upper: Sequence[Mount],
-        layer: LayerDirectory | None,
+        layer: Hint | None,
         latest: int | None = None,
     ) -> NewLayer | None:
         """What ``upper`` changes against ``lower``; None for nothing."""
@@ -105,7 +104,7 @@ class Making:
         settings: dict[str, Any],
         lower: Sequence[Mount],
         upper: Sequence[Mount],
-        layer: LayerDirectory | None,
+        layer: Hint | None,
         *,
         created_by: str,
         author: str,

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from lading.archive import Archives, Root
+from lading.archive import Archives, Hint, Root
 from lading.errors import Conflict
 from lading.hooks.filesystem import (
     Changes,
     Kind,
     LayerDirectories,
-    LayerDirectory,
     LayerSource,
     RemoteLayers,
 )
@@ -62,7 +61,7 @@ class Layers(KitBase):
     """Differences, and the optional powers around layers."""
 
     def _through_tar(
-        self, case: Case, archives: Archives, layer: Callable[[str], LayerDirectory] | None
+        self, case: Case, archives: Archives, known: Callable[[str], Hint] | None
     ) -> None:
         """Pack what "above" changes against "base", unpack it on "base", compare."""
         case.commit("base", "", base_tree)
@@ -72,8 +71,8 @@ class Layers(KitBase):
         lower = backend.view(key="lower", parent="base", labels={})
         tar = case.places / "layer.tar"
         with open(tar, "wb") as out:
-            directory = layer("above") if layer else None
-            packed = archives.diff(lower, backend.mounts(key="above"), out.fileno(), directory)
+            hint = known("above") if known else None
+            packed = archives.diff(lower, backend.mounts(key="above"), out.fileno(), hint)
         case.expect(tar.stat().st_size, packed.length)
         recipe = backend.prepare(key="copy", parent="base", labels={})
         with open(tar, "rb") as stream:
@@ -144,6 +143,12 @@ class Layers(KitBase):
         case.commit("base", "", base_tree)
         case.backend.prepare(key="a", parent="base", labels={})
         case.refused(Conflict, lambda: layers.rebase(key="a", parent="base"))
+
+    def test_changed_paths_pack_to_the_same_tree(self, case: Case, archives: Archives) -> None:
+        """changes: the core looks for the differences of a container at these paths alone."""
+        case.can("changes")
+        changes = cast(Changes, case.backend)
+        self._through_tar(case, archives, lambda key: list(changes.changed_paths(key=key)))
 
     def test_changed_paths_miss_nothing(self, case: Case) -> None:
         """changes: yield a superset of the changed paths, relative, parents first."""

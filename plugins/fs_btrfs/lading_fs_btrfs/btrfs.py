@@ -11,7 +11,7 @@ from typing import ClassVar
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.filesystem import Kind, Usage
 from lading.snapshots import SIZE, Row, TableBackend, limit, refuse_labels
-from lading_fs_btrfs import subvolumes
+from lading_fs_btrfs import changes, subvolumes
 
 
 class Btrfs(TableBackend):
@@ -72,60 +72,29 @@ class Btrfs(TableBackend):
     @hookimpl
     def usage(self, key: str) -> Usage:
         """Measure what differs from the parent; changed files count whole."""
-        top = self._top(key)
-        sizes = {}
-        for path in self._changed(key):
-            try:
-                status = os.lstat(top + b"/" + path)
-            except FileNotFoundError:
-                continue
-            sizes[status.st_ino] = status.st_blocks * 512
-        return Usage(sum(sizes.values()), len(sizes))
+        top, parent = self._tops(key)
+        if top is None:
+            return Usage(0, 0)
+        found = changes.changed_inodes(top, parent)
+        return Usage(sum(inode.size for inode in found), len(found))
 
     @hookimpl
     def changed_paths(self, key: str) -> Iterator[bytes]:
-        """Compare inode numbers and times of change, which a snapshot has from its parent."""
-        return self._changed(key)
+        """Ask the filesystem itself."""
+        top, parent = self._tops(key)
+        return iter(changes.changed_paths(top, parent) if top else ())
 
-    def _top(self, key: str) -> bytes:
-        return os.fsencode(self.table.get(key).directory / "fs")
-
-    def _changed(self, key: str) -> Iterator[bytes]:
+    def _tops(self, key: str) -> tuple[Path | None, Path | None]:
+        """The subvolumes of a snapshot and of its parent; a view changes nothing."""
         row = self.table.get(key)
-        parent = row.snapshot.parent
         if row.snapshot.kind is Kind.VIEW:
-            return
-        yield from _compare(self._top(parent) if parent else b"", self._top(key), b"")
+            return None, None
+        parent = row.snapshot.parent
+        return row.directory / "fs", self.table.get(parent).directory / "fs" if parent else None
 
     def recipe(self, row: Row) -> Sequence[Mount]:
         """The subvolume, or the parent's read-only."""
         return self.whole_tree(row)
-
-
-def _compare(lower: bytes, upper: bytes, prefix: bytes) -> Iterator[bytes]:
-    below = _statuses(lower) if lower else {}
-    above = _statuses(upper)
-    for name in sorted(below.keys() | above.keys()):
-        old, new = below.get(name), above.get(name)
-        path = prefix + name
-        if old is None or new is None or _version(old) != _version(new):
-            yield path
-        if new is not None and _is_directory(new):
-            inside = lower + b"/" + name if old is not None and _is_directory(old) else b""
-            yield from _compare(inside, upper + b"/" + name, path + b"/")
-
-
-def _statuses(directory: bytes) -> dict[bytes, os.stat_result]:
-    with os.scandir(directory) as entries:
-        return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-
-
-def _version(status: os.stat_result) -> tuple[int, int]:
-    return status.st_ino, status.st_ctime_ns
-
-
-def _is_directory(status: os.stat_result) -> bool:
-    return status.st_mode & 0o170000 == 0o040000
 
 
 def _destroy(directory: Path) -> None:

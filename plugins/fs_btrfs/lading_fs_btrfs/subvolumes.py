@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lading.linux import syscalls
@@ -25,6 +25,8 @@ _SUBVOL_SETFLAGS = 0x4008941A
 _QUOTA_CTL = 0xC0109428
 _QGROUP_LIMIT = 0x8030942B
 _QUOTA_RESCAN_WAIT = 0x942E
+_QGROUP_CREATE = 0x4010942A
+GET_SUBVOL_INFO = 0x81F8943C
 
 _SUBVOL_RDONLY = 1 << 1
 _QUOTA_CTL_ENABLE = 1
@@ -90,9 +92,15 @@ def destroy(path: Path) -> None:
     set_read_only(path, read_only=False)
     for inside in _nested(path):
         destroy(inside)
+    with _opened(path) as descriptor:
+        info = _ioctl(descriptor, GET_SUBVOL_INFO, bytes(504), "subvolume info", path)
     with _opened(path.parent) as parent:
         arguments = _VOL_ARGS.pack(0, os.fsencode(path.name))
         _ioctl(parent, _SNAP_DESTROY, arguments, "destroy subvolume", path)
+        # Its quota group, which stays for ever on older kernels; newer ones see to it themselves,
+        # and refuse until then.
+        with suppress(OSError):
+            fcntl.ioctl(parent, _QGROUP_CREATE, struct.pack("=Q8s", 0, info[:8]))
 
 
 def is_subvolume(path: Path) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import random
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from lading.archive import differ
 from lading.hooks import Context
 from lading_fs_btrfs import Btrfs, subvolumes
 
@@ -59,6 +65,26 @@ def test_committed_snapshots_cannot_be_written(backend: Btrfs) -> None:
     (child / "f").touch()
 
 
+def test_a_limit_goes_with_its_snapshot(backend: Btrfs, volume: Path) -> None:
+    def groups() -> set[str]:
+        shown = subprocess.run(
+            ["btrfs", "qgroup", "show", "--sync", volume], capture_output=True, text=True
+        )
+        return {line.split()[0] for line in shown.stdout.splitlines() if line.startswith("0/")}
+
+    backend.prepare(key="first", parent="", labels={"lading.size": str(8 << 20)})
+    before = groups()
+    backend.prepare(key="a", parent="", labels={"lading.size": str(8 << 20)})
+    assert len(groups() - before) == 1
+    backend.remove(key="a")
+    for _ in range(100):
+        if not groups() - before:
+            break
+        subprocess.run(["btrfs", "subvolume", "sync", volume], capture_output=True)
+        time.sleep(0.05)
+    assert groups() - before == set()
+
+
 def test_subvolumes_made_inside_go_along(backend: Btrfs) -> None:
     top = Path(backend.prepare(key="a", parent="", labels={})[0].source)
     (top / "d").mkdir()
@@ -72,3 +98,73 @@ def test_subvolumes_made_inside_go_along(backend: Btrfs) -> None:
             break
         time.sleep(0.02)
     assert not gone.exists()
+
+
+def tree(top: Path) -> None:
+    for number in range(12):
+        (top / f"d{number % 4}/s{number % 3}").mkdir(parents=True, exist_ok=True)
+        (top / f"d{number % 4}/s{number % 3}/f{number}").write_text(str(number))
+    os.link(top / "d0/s0/f0", top / "d1/linked")
+
+
+def disturb(top: Path, chance: random.Random) -> None:
+    """Change something, in any way that a filesystem knows."""
+    everything = sorted(top.rglob("*"))
+    directories = [top, *(p for p in everything if p.is_dir())]
+    files = [p for p in everything if not p.is_dir()]
+    some, other = chance.choice(everything), chance.choice(everything)
+    new = chance.choice(directories) / f"n{chance.randrange(6)}"
+    with contextlib.suppress(OSError, shutil.Error):
+        match chance.randrange(9):
+            case 0:
+                new.write_text("new")
+            case 1:
+                new.mkdir()
+            case 2:
+                os.rename(some, new)
+            case 3:
+                os.rename(some, other)
+            case 4:
+                exchange(some, other)
+            case 5:
+                os.link(chance.choice(files), new)
+            case 6:
+                shutil.rmtree(some) if some.is_dir() else some.unlink()
+            case 7:
+                some.chmod(0o700 + chance.randrange(64))
+            case 8:
+                chance.choice(files).write_text("changed")
+
+
+def exchange(one: Path, two: Path) -> None:
+    """renameat2(2) with RENAME_EXCHANGE."""
+    libc = ctypes.CDLL(None)
+    libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_differences_at_the_changed_paths_are_all_there_are(backend: Btrfs, seed: int) -> None:
+    chance = random.Random(seed)
+    base = Path(backend.prepare(key="making", parent="", labels={})[0].source)
+    tree(base)
+    backend.commit(key="making", name="base")
+    top = Path(backend.prepare(key="a", parent="base", labels={})[0].source)
+    for _ in range(chance.randrange(1, 12)):
+        disturb(top, chance)
+    lower, upper = os.fsencode(base), os.fsencode(top)
+    only = differ.names(backend.changed_paths(key="a"))
+    found = [(d.path, d.kind) for d in differ.compare(lower, upper, only)]
+    assert found == [(d.path, d.kind) for d in differ.compare(lower, upper)]
+
+
+def test_changed_paths_read_what_was_changed_and_not_the_whole_tree(backend: Btrfs) -> None:
+    base = Path(backend.prepare(key="making", parent="", labels={})[0].source)
+    for number in range(3000):
+        (base / f"{number % 30}").mkdir(exist_ok=True)
+        (base / f"{number % 30}/{number}").write_text("x")
+    backend.commit(key="making", name="base")
+    top = Path(backend.prepare(key="a", parent="base", labels={})[0].source)
+    (top / "7/new").write_text("new")
+    (top / "9/39").unlink()
+    assert list(backend.changed_paths(key="a")) == [b"7", b"7/new", b"9", b"9/39"]
+    assert backend.usage(key="a").inodes < 10
