@@ -65,16 +65,22 @@ on_each = pytest.mark.parametrize("engine", BACKENDS, indirect=True)
         (["--pid", "host", "busybox", "sh", "-c", "kill -SEGV $$; sleep 9"], 139, ""),
         (["-m", "16m", "busybox", "tail", "/dev/zero"], 137, ""),
         (["-t", "busybox", "tty"], 0, "/dev/pts/0"),
-        (["--init", "busybox", "sh", "-c", "exit 4"], 4, ""),
     ],
 )  # fmt: skip
 def test_run_ends_as_the_program_does(
     engine: Engine, arguments: Sequence[str], code: int, text: str
 ) -> None:
-    if arguments[0] == "--init" and engine.backend != "lxc":
-        pytest.skip("runtime binaries get the init as a program of the host's")
     found, out = engine.run("--rm", *arguments)
     assert (found, text in out) == (code, True), out
+
+
+@on_each
+def test_an_init_is_had_or_refused(engine: Engine) -> None:
+    code, out = engine.run("--rm", "--init", "busybox", "ps", "-o", "pid,comm")
+    if engine.backend == "lxc":
+        assert (code, "1 lading-init" in out) == (0, True), out
+    else:
+        assert (code, 'cannot do "init"' in out) == (125, True), out
 
 
 @on_each

@@ -25,9 +25,18 @@ BRIDGE = "plugins/network_bridge/tests/test_conformance.py::TestBridge"
 #: Needs project quotas, which few kernels for virtual machines have.
 QUOTAS = "plugins/fs_overlay/tests/test_overlay"
 
+LXC = "plugins/isolation_lxc/tests/test_lxc_conformance.py::TestLxc"
+
 #: What depends on the cgroup version or on the kernel's age; the rest would only repeat itself.
 CHOSEN = [
     "plugins/isolation_native/tests/test_native_conformance.py",
+    f"{LXC}::test_created_init_waits",
+    f"{LXC}::test_kill_a_paused_container",
+    f"{LXC}::test_delete_leaves_nothing",
+    f"{LXC}::test_device_rules",
+    f"{LXC}::test_exec_is_in_the_cgroup",
+    f"{LXC}::test_out_of_memory",
+    f"{LXC}::test_user_namespace",
     "tests/linux/test_cgroup_oom.py",
     "tests/e2e/test_limits.py",
     "tests/e2e/test_run.py::test_output_and_exit_code",

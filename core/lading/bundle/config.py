@@ -12,12 +12,10 @@ from typing import Any
 
 from lading.errors import Invalid, Unsupported
 from lading.hooks import Mount
+from lading.hooks.isolation import INIT_ANNOTATION
 from lading.linux import namespaces
 
 Json = Mapping[str, Any]
-
-#: Set to "true" by the core when the container wants an init that reaps.
-INIT_ANNOTATION = "org.lading.init"
 
 #: Members of config.json that these modules cannot hold, as paths.
 _UNKNOWN = (

@@ -11,7 +11,18 @@ from typing import Any
 
 import msgspec
 
-from lading.containers import asked, checks, merge, modes, names, roots, security, storage, tell
+from lading.containers import (
+    asked,
+    checks,
+    merge,
+    modes,
+    names,
+    roots,
+    security,
+    spec,
+    storage,
+    tell,
+)
 from lading.containers import mounts as mount_specs
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Created, MountPoint
@@ -102,6 +113,8 @@ class Creator:
         isolation = parts.isolations.get(record.isolation)
         if record.hooks:
             isolation.require("hooks")
+        if spec.wants_init(parts.defaults, record.host_config):
+            isolation.require("init")
         if modes.network_namespace(record.host_config):
             isolation.require("netns-path")
         labels = storage.labels(record.host_config.storage_opt)

@@ -17,15 +17,13 @@ from lading.containers.mounts import in_order, tmpfs_options
 from lading.containers.records import Container, MountPoint
 from lading.errors import Invalid
 from lading.hooks.common import Mount
+from lading.hooks.isolation import INIT_ANNOTATION
 from lading.model.docker import HostConfig, Ulimit
 
 Json = dict[str, Any]
 
 #: Nothing in the document needs a later one, and runtimes refuse versions that they do not know.
 VERSION = "1.0.2"
-
-#: Asks the isolation backend for an init of its own that reaps (``--init``).
-INIT_ANNOTATION = "org.lading.init"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +114,14 @@ def build(inputs: Inputs) -> Json:
             spec["domainname"] = container.config.domainname
     if container.hooks:
         spec["hooks"] = container.hooks
-    if inputs.defaults.init if host.init is None else host.init:
+    if wants_init(inputs.defaults, host):
         spec["annotations"][INIT_ANNOTATION] = "true"
     return spec
+
+
+def wants_init(defaults: Defaults, host: HostConfig) -> bool:
+    """Whether process 1 is to be an init (``--init``)."""
+    return defaults.init if host.init is None else host.init
 
 
 def _process(inputs: Inputs, options: security.SecurityOptions) -> Json:

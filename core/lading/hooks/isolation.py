@@ -130,7 +130,9 @@ class Isolation(Protocol):
     within their ``timeout``. One that fails at ``prestart``, ``createRuntime`` or
     ``createContainer`` makes ``create`` fail. After one that fails at ``startContainer`` or
     ``poststart`` the container does not go on: ``create`` or ``start`` raises, or the init ends
-    with an exit code that is not 0. One that fails at ``poststop`` is only warned of).
+    with an exit code that is not 0. One that fails at ``poststop`` is only warned of);
+    ``init`` (:data:`INIT_ANNOTATION`: process 1 is the backend's, forwards signals, reaps orphans,
+    and ends as its child, the user's program, has ended).
     """
 
     spec_version: ClassVar[int]
@@ -236,6 +238,9 @@ class Checkpoint(Protocol):
         ...
 
 
+#: The annotation of config.json that is "true" for a container that wants such an init.
+INIT_ANNOTATION = "org.lading.init"
+
 OPTIONAL: Mapping[str, type] = {"checkpoint": Checkpoint}
 
 #: What each capability promises; a request that needs one which the backend lacks is refused.
@@ -248,4 +253,5 @@ CAPABILITIES: Mapping[str, str] = {
     "pause": "all processes of a container can be frozen and thawed",
     "devices": "access to devices is held to config.json's list",
     "hooks": "OCI hooks of config.json are run",
+    "init": "process 1 can be an init that reaps, with the user's program as its child",
 }

@@ -79,6 +79,13 @@ class Control(KitBase):
         box = case.sleeping(edit=limits(memory={"limit": 32 * MEBIBYTE}))
         case.expect(32 * MEBIBYTE, box.stats().memory_limit)
 
+    def test_small_memory_limit(self, case: Case) -> None:
+        """The least that Docker allows (6 MiB) is enough: the backend's own part is not in it."""
+        edit = limits(memory={"limit": 6 * MEBIBYTE, "swap": 6 * MEBIBYTE})
+        box = case.sleeping(edit=edit)
+        case.expect(6 * MEBIBYTE, box.stats().memory_limit)
+        case.expect(0, box.exec("true").code)
+
     def test_out_of_memory(self, case: Case) -> None:
         """oom_kills counts the processes that the kernel killed for want of memory."""
         edit = limits(memory={"limit": 16 * MEBIBYTE, "swap": 16 * MEBIBYTE})

@@ -138,6 +138,19 @@ class LifeCycle(KitBase):
         box.signal(signal.SIGKILL)
         case.expect(128 + signal.SIGKILL, box.finish().code)
 
+    @pytest.mark.parametrize("name", ["HUP", "INT", "TERM", "KILL", "SEGV"])
+    def test_status_tells_the_signal(self, case: Case, name: str) -> None:
+        """wait_pid's status is the process's: also in the host's pid namespace, by any signal."""
+
+        def edit(config: Json) -> None:
+            rows = config["linux"]["namespaces"]
+            rows[:] = [row for row in rows if row["type"] != "pid"]
+
+        box = case.sleeping(edit=edit)
+        number = getattr(signal, f"SIG{name}")
+        box.signal(number)
+        case.expect(128 + number, box.finish().code)
+
     def test_signal_to_everyone(self, case: Case) -> None:
         """With everyone, every process of the container gets the signal."""
         # Process 1 itself ignores a signal for which it has no handler.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from lading.errors import LadingError
 from lading.hooks.common import Mount
+from lading.hooks.isolation import INIT_ANNOTATION
 from lading.linux import mounts, namespaces, syscalls
 from lading.testing._isolation_case import CAPABILITIES, SAFE, Case, Json, KitBase
 
@@ -31,6 +33,18 @@ class View(KitBase):
     def test_process_one(self, case: Case) -> None:
         """In a pid namespace of its own the init is process 1 and sees its own processes only."""
         case.expect("1\nsh", case.sh("echo $$; ps -o comm | tail -n +2 | grep -v ps | head -1"))
+
+    def test_init_that_reaps(self, case: Case) -> None:
+        """With the annotation for an init, process 1 reaps, and passes signals and the end on."""
+        case.can("init")
+        edit = lambda c: c.update(annotations={INIT_ANNOTATION: "true"})  # noqa: E731
+        script = "trap 'exit 9' USR1; (sleep 0.01 &); echo ready; while :; do sleep 0.05; done"
+        box = case.running("sh", "-c", script, edit=edit)
+        box.line()
+        states = "while grep -hs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped"
+        case.expect("reaped", box.exec("sh", "-c", states).out.split("\n")[-2])
+        box.signal(signal.SIGUSR1)
+        case.expect(9, box.finish().code)
 
     def test_hostname(self, case: Case) -> None:
         """hostname is that of the config, and the host keeps its own."""

@@ -26,7 +26,7 @@ class Lxc(BundleBackend):
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks"}
+        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks", "init"}
     )
 
     def __init__(self, context: Context) -> None:
@@ -42,7 +42,7 @@ class Lxc(BundleBackend):
             version = library.version()
             interposable = library.interposable()
         except Unsupported as error:
-            return Probe(usable=False, reason=str(error), remedy=_REMEDY)
+            return Probe(usable=False, reason=error.message, remedy=_REMEDY)
         if int((re.findall(r"\d+", version) or ["0"])[0]) < _OLDEST:
             return Probe(usable=False, reason=f"liblxc {version} is too old", remedy=_REMEDY)
         if not interposable:

@@ -34,7 +34,7 @@ def create(
     cgroup = config.linux.get("cgroupsPath") or f"/lading/{container.id}"
     group = Cgroup.at(cgroup)
     plan = attendance.plan(container, config, recipe, stdio, group, places.filters)
-    if group.processes():
+    if group.processes() or Cgroup.at(cgroup + lxc.MONITOR).processes():
         raise Conflict(f'container "{container.id}": its cgroup has processes already')
     # Written first: after a crash it tells what is to be removed.
     State(cgroup).save(container)
@@ -85,10 +85,11 @@ def _accompany(
 def _prepare_cgroups(cgroup: str) -> None:
     """Have the parents as our other groups have them: LXC takes what is there.
 
-    The group itself LXC insists on making.
+    The container's and its monitor's LXC insists on making.
     """
-    for group in _groups(cgroup):
-        group.remove()
+    for name in (cgroup, cgroup + lxc.MONITOR):
+        for group in _groups(name):
+            group.remove()
     for group in _groups(cgroup + lxc.PIVOT):
         group.create()
 

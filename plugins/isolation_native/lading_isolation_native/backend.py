@@ -24,7 +24,7 @@ class Native(BundleBackend):
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks"}
+        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks", "init"}
     )
 
     def __init__(self, context: Context) -> None:
