@@ -18,7 +18,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -103,8 +103,9 @@ class Backends(Generic[Spec]):
     def get(self, name: str = "") -> Loaded[Spec]:
         """Return a backend by short name ("" = the default).
 
-        Raises NotFound for a name that no installed distribution offers (listing those that
-        do exist), Unavailable for one that failed to load or cannot work on this host.
+        One that could not work is probed anew: what it lacked may have been mended, or started,
+        meanwhile. Raises NotFound for a name that no installed distribution offers (listing those
+        that do exist), Unavailable for one that failed to load or cannot work on this host.
         """
         name = name or self.default
         if failed := self.failed.get(name):
@@ -117,6 +118,8 @@ class Backends(Generic[Spec]):
             raise NotFound(
                 f'no {self.role} backend "{name}" is installed', hint=f"installed: {known}"
             )
+        if not backend.probe.usable:
+            backend = self.loaded[name] = probed(backend)
         if not backend.probe.usable:
             raise Unavailable(
                 f'{self.role} backend "{name}" is not usable here: {backend.probe.reason}',
@@ -233,6 +236,15 @@ def _construct(origin: Origin, context: Context) -> Any:
     for directory in (context.data, context.run):
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     return target(context)
+
+
+def probed(backend: Loaded[Any]) -> Loaded[Any]:
+    """The backend with a fresh answer of its ``probe``; one that fails is not usable."""
+    try:
+        answer = _probe(backend.manager)
+    except Exception as error:
+        answer = Probe(usable=False, reason=reason_of(error))
+    return replace(backend, probe=answer)
 
 
 def _probe(manager: pluggy.PluginManager) -> Probe:

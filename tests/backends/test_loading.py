@@ -108,6 +108,15 @@ class Raising(Whole):
         raise ValueError("bad day")
 
 
+class Mended(Whole):
+    """Works from the moment that a file is there."""
+
+    @hookimpl
+    def probe(self) -> Probe:
+        there = (self.context.data / "mended").exists()
+        return Probe(usable=there, reason="" if there else "nobody listens")
+
+
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Assemble a class of this module as if an entry point named it."""
@@ -150,6 +159,15 @@ def test_a_hanging_probe_is_given_up(plugin: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(backends, "PROBE_DEADLINE", 0.2)
     with pytest.raises(LadingError, match="probe did not finish"):
         plugin(Hanging)
+
+
+def test_what_was_mended_meanwhile_is_used_without_a_restart(plugin: Any, tmp_path: Path) -> None:
+    found: Backends[Any] = Backends("filesystem", "some", {"some": plugin(Mended)})
+    with pytest.raises(Unavailable, match="nobody listens"):
+        found.get()
+    (tmp_path / "data/mended").touch()
+    assert found.get().probe.usable
+    assert [b.name for b in found.usable()] == ["some"]
 
 
 def test_a_missing_capability_is_refused_with_those_there_are(plugin: Any) -> None:
