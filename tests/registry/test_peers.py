@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lading.testing.daemon import Daemon, busybox_image, nothing_left
+from lading.testing.daemon import (
+    Daemon,
+    busybox_image,
+    docker_clients,
+    find_client,
+    nothing_left,
+)
 from lading.testing.registries import PASSWORD, USER, Site, needs, own_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -248,7 +256,13 @@ def test_a_platform_is_chosen_from_an_index(client: Daemon, own: Site, tmp_path:
     done = client.client("lading", "pull", "--platform", "linux/s390x", name, check=False)
     assert b"no matching manifest for linux/s390x" in done.stderr
     found = json.loads(lading(client, "manifest", "inspect", name))
-    assert {row["architecture"] for row in found["Platforms"]} == {"amd64", "arm64"}
+    digests = {row["platform"]["architecture"]: row["digest"] for row in found["manifests"]}
+    assert digests.keys() == {"amd64", "arm64"}
+    each = json.loads(lading(client, "manifest", "inspect", "-v", name))
+    assert {row["Descriptor"]["platform"]["architecture"]: row["Descriptor"]["digest"]
+            for row in each} == digests  # fmt: skip
+    assert all(row["OCIManifest"]["layers"] for row in each)
+    assert {row["Ref"] for row in each} == {f"{name}@{digest}" for digest in digests.values()}
     single = f"{own.host}/index/single:1"
     lading(client, "tag", name, single)
     lading(client, "push", single)
@@ -327,3 +341,105 @@ def test_mirrors_that_fail_are_passed_over(client: Daemon, own: Site, scratch: P
         said = other.client("lading", "pull", f"{own.host}/passed/over:1").stdout.decode()
         assert "127.0.0.1:1: " in said
         assert image_id(other, f"{own.host}/passed/over:1") == wanted
+
+
+def test_manifest_inspect(client: Daemon, own: Site) -> None:
+    name = f"{own.host}/manifests/app:1"
+    before = build(client, name, marker="inspected")
+    lading(client, "push", name)
+    found = json.loads(lading(client, "manifest", "inspect", name))
+    assert found["config"]["digest"] == before
+    assert found == json.loads(own.skopeo("inspect", "--raw", "@manifests/app:1"))
+    told = json.loads(lading(client, "manifest", "inspect", "--verbose", name))
+    assert told["Ref"] == name
+    assert told["SchemaV2Manifest"] == found
+    assert told["Descriptor"]["platform"] == {"architecture": "amd64", "os": "linux"}
+    done = client.client("lading", "manifest", "inspect", f"{name}0", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_manifest_inspect_of_a_registry_with_an_unknown_authority(
+    client: Daemon, tmp_path: Path
+) -> None:
+    """A host that is not of loopback: such need no flag."""
+    with own_registry(tmp_path / "tls", tls=True) as site:
+        port = site.host.rpartition(":")[2]
+        own = f"127.0.0.1:{port}/x:1"
+        config = tmp_path / "strict.toml"
+        config.write_text(f'[registry."127.0.0.1:{port}"]\ninsecure = false\n')
+        build(client, "local:1", marker="tls")
+        lading(client, "save", "-o", str(tmp_path / "x.tar"), "local:1")
+        site.skopeo("copy", f"docker-archive:{tmp_path}/x.tar", "@x:1")
+        with Daemon(f"--config-file={config}") as strict:
+            done = strict.client("lading", "manifest", "inspect", own, check=False)
+            assert done.returncode == 1
+            assert b"certificate" in done.stderr
+            done = strict.client("lading", "manifest", "inspect", "--insecure", own)
+            assert json.loads(done.stdout)["layers"]
+
+
+@pytest.mark.parametrize("client_name", ["lading", *docker_clients()])
+def test_a_token_is_kept_instead_of_the_password(
+    client: Daemon, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client_name: str
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
+    with own_registry(tmp_path / "guarded", users=True) as guarded:
+        name = f"{guarded.host}/{USER}/app:1"
+
+        def run(*arguments: str, **options: object) -> str:
+            done = client.client(client_name, *arguments, **options)  # type: ignore[arg-type]
+            return (done.stdout + done.stderr).decode()
+
+        password = PASSWORD.encode()
+        run("login", "-u", USER, "--password-stdin", guarded.host, input=password)
+        kept = (tmp_path / "config/config.json").read_text()
+        entry = json.loads(kept)["auths"][guarded.host]
+        assert entry["identitytoken"]
+        assert base64.b64decode(entry["auth"]).decode() in (f"{USER}:", f"{USER}")
+        run("tag", "busybox", name)
+        run("push", name)
+        if client_name == "lading":
+            # Docker's of 20.10 asks for the password again.
+            assert "Login Succeeded" in run("login", guarded.host)
+        run("rmi", name)
+        run("pull", name)
+        run("rmi", name)
+        # A new password ends what the old one has given.
+        subprocess.run(
+            [find_client("lading"), "registry", "user", "add", "--auth",
+             str(guarded.root / "users"), "--password-stdin", USER],
+            input="another-word", text=True, check=True,
+        )  # fmt: skip
+        lading(client, "tag", "busybox", name)
+        assert client.client(client_name, "push", name, check=False).returncode == 1
+        lading(client, "rmi", name)
+
+
+def test_a_helper_keeps_tokens(
+    client: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper knows from the name ``<token>`` what the secret is."""
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "config.json").write_text('{"credsStore": "shelf"}')
+    helper = tmp_path / "docker-credential-shelf"
+    helper.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\ncase $1 in store) cat > kept;; list) echo '{{}}';;\n"
+        "erase) rm -f kept;; get) cat kept || { echo credentials not found; exit 1; };; esac\n"
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("DOCKER_CONFIG", str(config))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with own_registry(tmp_path / "guarded", users=True) as guarded:
+        password = PASSWORD.encode()
+        lading(client, "login", "-u", USER, "--password-stdin", guarded.host, input=password)
+        kept = json.loads((tmp_path / "kept").read_text())
+        assert (kept["ServerURL"], kept["Username"]) == (guarded.host, "<token>")
+        assert PASSWORD not in kept["Secret"]
+        name = f"{guarded.host}/{USER}/shelf:1"
+        lading(client, "tag", "busybox", name)
+        lading(client, "push", name)
+        lading(client, "rmi", name)
+        lading(client, "logout", guarded.host)
+        assert not (tmp_path / "kept").exists()

@@ -53,6 +53,12 @@ class Transfers(Protocol):
         """What a registry has under that name, in Docker's JSON."""
         ...
 
+    def manifests(
+        self, name: str, *, auth: AuthConfig | None, every: bool, insecure: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """A manifest, and with ``every`` those that an index leads to."""
+        ...
+
     def login(self, auth: AuthConfig) -> str:
         """Check credentials; returns an identity token or "". Raises Unauthorized."""
         ...

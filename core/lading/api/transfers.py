@@ -25,6 +25,7 @@ class TransferRoutes:
         routes.add("POST", "/images/{name:path}/push", self.push)
         routes.add("GET", "/images/search", self.search)
         routes.add("GET", "/distribution/{name:path}/json", self.distribution)
+        routes.add("GET", "/lading/manifests/{name:path}", self.manifests)
         routes.add("POST", "/auth", self.login)
 
     def create(self, request: Request) -> Response:
@@ -67,6 +68,17 @@ class TransferRoutes:
         return Response.json(
             self._engine.transfers.distribution(request.values["name"], auth=credentials(request))
         )
+
+    def manifests(self, request: Request) -> Response:
+        """``GET /lading/manifests/X``: Lading's own."""
+        query = request.query
+        found = self._engine.transfers.manifests(
+            request.values["name"],
+            auth=credentials(request),
+            every=query.flag("all"),
+            insecure=query.flag("insecure"),
+        )
+        return Response.json(list(found))
 
     def login(self, request: Request) -> Response:
         """``POST /auth``."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lading.backends import Backends, Loaded
 from lading.config import Settings
 from lading.errors import Denied, Invalid, LadingError, NotFound
-from lading.hooks.registry import Credentials, Registry, Remote, SearchResult
+from lading.hooks.registry import Credentials, Registry, Remote, RemoteManifest, SearchResult
 from lading.images.downloads import Emit
 from lading.images.images import Images
 from lading.images.pulling import Pulling, is_transient
@@ -202,6 +204,32 @@ class Transfers:
         }
         return {"Descriptor": descriptor, "Platforms": shown}
 
+    def manifests(
+        self, name: str, *, auth: AuthConfig | None, every: bool, insecure: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """A manifest as a registry has it, and with ``every`` those that an index leads to.
+
+        Rows have ``Ref``, ``Descriptor`` and ``Raw``, in base64. ``insecure`` allows plain HTTP and
+        unverified TLS this once. Raises NotFound, Unsupported.
+        """
+        wanted = reference.parse(name).with_default_tag()
+        remote = self._remotes.only(wanted, _credentials(auth))
+        remote = replace(remote, insecure=remote.insecure or insecure)
+        backend = self._remotes.transport(remote)
+        hook = backend.hook
+        try:
+            found = hook.manifest(remote=remote, reference=wanted.digest or wanted.tag)
+            if found.media_type not in (oci.INDEX, oci.DOCKER_INDEX):
+                return [_shown_manifest(wanted.canonical, found, _platform_of(hook, remote, found))]
+            rows = [_shown_manifest(wanted.canonical, found, None)]
+            for entry in oci.decode_index(found.content).manifests if every else ():
+                ref = f"{wanted.canonical}@{entry.digest}"
+                manifest = hook.manifest(remote=remote, reference=entry.digest)
+                rows.append(_shown_manifest(ref, manifest, entry.platform))
+            return rows
+        finally:
+            hook.close(remote=remote)
+
     def login(self, auth: AuthConfig) -> str:
         """Check credentials; returns an identity token or "". Raises Unauthorized."""
         address = auth.server_address.partition("://")[2] or auth.server_address
@@ -246,11 +274,36 @@ def _credentials(auth: AuthConfig | None) -> Credentials | None:
     if auth is None or not (auth.username or auth.identity_token or auth.auth):
         return None
     if auth.auth and not auth.username:
-        import base64
-
         user, _, password = base64.b64decode(auth.auth).decode().partition(":")
         return Credentials(user, password)
     return Credentials(auth.username, auth.password, auth.identity_token)
+
+
+def _platform_of(hook: Any, remote: Remote, found: RemoteManifest) -> oci.Platform | None:
+    """What a manifest of an image is for, as its config says; None for other things."""
+    try:
+        image = hook.resolve(remote=remote, reference=found.digest, platform="")
+        config = oci.decode_config(image.config)
+    except (LadingError, OSError):
+        return None
+    return oci.Platform(config.architecture, config.os, config.variant)
+
+
+def _shown_manifest(
+    ref: str, manifest: RemoteManifest, platform: oci.Platform | None
+) -> Mapping[str, Any]:
+    descriptor: dict[str, Any] = {
+        "mediaType": manifest.media_type,
+        "digest": manifest.digest,
+        "size": len(manifest.content),
+    }
+    if platform is not None:
+        descriptor["platform"] = _platform(platform)
+    return {
+        "Ref": ref,
+        "Descriptor": descriptor,
+        "Raw": base64.b64encode(manifest.content).decode(),
+    }
 
 
 def _platform(platform: oci.Platform) -> dict[str, str]:

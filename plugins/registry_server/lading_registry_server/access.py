@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from lading.http.messages import Request
 from lading_registry_server import names
 from lading_registry_server.repositories import Repositories, Repository
-from lading_registry_server.tokens import Tokens
+from lading_registry_server.tokens import REFRESH_LIFETIME, Tokens
 from lading_registry_server.users import Users
 
 PULL, PUSH, DELETE = "pull", "push", "delete"
@@ -91,9 +92,19 @@ class Access:
     def by_refresh_token(self, token: str) -> Identity:
         """Who got that instead of sending his password again. Raises BadCredentials."""
         claims = self.tokens.read("refresh", token)
-        if claims is None or not claims.user:
+        if claims is None or not claims.user or claims.stamp != self._stamp(claims.user):
             raise BadCredentials("the refresh token is not good, or no longer")
         return self._known(claims.user, None)
+
+    def refresh_token(self, identity: Identity) -> str:
+        """What stands for a user's password until that is changed."""
+        stamp = self._stamp(identity.user)
+        return self.tokens.make("refresh", identity.user, lifetime=REFRESH_LIFETIME, stamp=stamp)
+
+    def _stamp(self, name: str) -> str:
+        """Changes with a user's password, and tells nothing of it."""
+        user = self.users.get(name) if self.users is not None else None
+        return hashlib.sha256(user.secret.encode()).hexdigest()[:32] if user else ""
 
     def _known(self, name: str, granted: Mapping[str, list[str]] | None) -> Identity:
         user = self.users.get(name) if self.users is not None and name else None

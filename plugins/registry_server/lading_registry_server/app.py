@@ -6,6 +6,7 @@ import logging
 
 from lading.errors import LadingError
 from lading.http.messages import Request, Response
+from lading_registry_server.address import Address
 from lading_registry_server.distribution import Distribution
 from lading_registry_server.legacy_index import Index
 from lading_registry_server.store import Store
@@ -18,12 +19,12 @@ log = logging.getLogger(__name__)
 class App:
     """What :class:`lading.http.server.Server` calls."""
 
-    def __init__(self, store: Store, *, scheme: str = "http", signup: bool = False) -> None:
-        """``scheme``: how clients reach it. ``signup``: whether they may make themselves users."""
-        self._distribution = Distribution(store, scheme)
-        self._index = Index(store, scheme, signup=signup)
+    def __init__(self, store: Store, address: Address, *, signup: bool = False) -> None:
+        """``signup``: whether clients may make themselves users."""
+        self._distribution = Distribution(store, address)
+        self._index = Index(store, address, signup=signup)
         self._tokens = TokenEndpoint(store.access)
-        self._web = Web(store, scheme)
+        self._web = Web(store, address)
 
     def __call__(self, request: Request) -> Response:
         """Answer one request."""

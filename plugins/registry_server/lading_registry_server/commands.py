@@ -66,6 +66,16 @@ def _failed(error: Exception) -> _Failure:
     help="File of the users; without it everybody may do everything",
 )
 @click.option("--signup", is_flag=True, help="Let clients make themselves users (login of 2014)")
+@click.option(
+    "--external-url", default="", metavar="URL", help="How clients reach it, behind a reverse proxy"
+)
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS[/BITS]",
+    help="Proxy whose X-Forwarded-Proto and -Host are believed; may be repeated",
+)
 @click.option("--debug", is_flag=True, help="Log each request")
 def serve(
     root: Path,
@@ -74,6 +84,8 @@ def serve(
     tls_key: Path | None,
     users: Path | None,
     signup: bool,
+    external_url: str,
+    proxies: tuple[str, ...],
     debug: bool,
 ) -> None:
     """Serve images: OCI distribution, Registry v1 and a web page on the same port."""
@@ -91,7 +103,14 @@ def serve(
         signal.signal(number, end)
     try:
         with running(
-            root, listen, users=users, certificate=tls_cert, key=tls_key, signup=signup
+            root,
+            listen,
+            users=users,
+            certificate=tls_cert,
+            key=tls_key,
+            signup=signup,
+            url=external_url,
+            proxies=proxies,
         ) as server:
             for listener in server.listeners:
                 host, port = listener.socket.getsockname()[:2]

@@ -14,6 +14,7 @@ from lading.http.messages import FileResponse, Request, Response
 from lading.model import oci
 from lading_registry_server import names, ranges
 from lading_registry_server.access import DELETE, PULL, PUSH, BadCredentials, Identity
+from lading_registry_server.address import Address
 from lading_registry_server.blob_uploads import BlobUploads
 from lading_registry_server.errors import ApiError
 from lading_registry_server.manifests import IMAGES, INDEXES, LARGEST, Stored, preferred
@@ -35,9 +36,8 @@ Handler = Callable[[Request, Identity, str, str], Response]
 class Distribution:
     """Answers ``/v2/``."""
 
-    def __init__(self, store: Store, scheme: str) -> None:
-        """``scheme``: how clients reach this server."""
-        self._store, self._scheme = store, scheme
+    def __init__(self, store: Store, address: Address) -> None:
+        self._store, self._address = store, address
         self._uploads = BlobUploads(store)
         self._routes: dict[str, dict[str, tuple[str, Handler]]] = {
             "tags": {"GET": (PULL, self._tags)},
@@ -119,8 +119,8 @@ class Distribution:
         raise self._challenge(request, "authentication required", scope, error=kind)
 
     def _challenge(self, request: Request, reason: str, scope: str, *, error: str = "") -> ApiError:
-        host = request.headers.get("host", "")
-        fields = {"realm": f"{self._scheme}://{host}/auth/token", "service": host}
+        scheme, host = self._address.of(request)
+        fields = {"realm": f"{scheme}://{host}/auth/token", "service": host}
         fields |= {name: text for name, text in (("scope", scope), ("error", error)) if text}
         value = ",".join(f'{name}="{text}"' for name, text in fields.items())
         return ApiError("UNAUTHORIZED", reason, headers={"WWW-Authenticate": f"Bearer {value}"})

@@ -17,6 +17,7 @@ from lading.http.messages import Request, Response
 from lading.model import legacy
 from lading_registry_server import names
 from lading_registry_server.access import DELETE, PULL, PUSH, BadCredentials, Identity
+from lading_registry_server.address import Address
 from lading_registry_server.errors import LegacyError
 from lading_registry_server.legacy_registry import Registry, pusher
 from lading_registry_server.legacy_reply import NO_CACHE, reply
@@ -35,8 +36,8 @@ Handler = Callable[[Request, Identity, str, str], Response]
 class Index:
     """Answers ``/v1/``."""
 
-    def __init__(self, store: Store, scheme: str, *, signup: bool) -> None:
-        self._store, self._scheme, self._signup = store, scheme, signup
+    def __init__(self, store: Store, address: Address, *, signup: bool) -> None:
+        self._store, self._address, self._signup = store, address, signup
         self._registry = Registry(store)
         self._routes: dict[tuple[str, str], tuple[str, Handler]] = {
             ("", "PUT"): (PUSH, self._put_repository),
@@ -160,7 +161,7 @@ class Index:
         response.headers |= {
             "X-Docker-Token": f"Token {value}",
             "WWW-Authenticate": f"Token {value}",
-            "X-Docker-Endpoints": request.headers.get("host", ""),
+            "X-Docker-Endpoints": self._address.host(request),
         }
         return response
 

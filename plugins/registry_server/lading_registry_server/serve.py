@@ -12,6 +12,7 @@ from lading.errors import Invalid
 from lading.http.listeners import listen
 from lading.http.server import Limits, Server
 from lading.http.tls import server_context
+from lading_registry_server.address import Address
 from lading_registry_server.app import App
 from lading_registry_server.collection import collect
 from lading_registry_server.store import Store
@@ -33,18 +34,22 @@ def running(
     certificate: Path | None = None,
     key: Path | None = None,
     signup: bool = False,
+    url: str = "",
+    proxies: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A registry that answers at ``addresses`` (``HOST:PORT``) inside the block.
 
+    ``url`` and ``proxies``: see :class:`lading_registry_server.address.Address`.
     Raises Invalid, InUse, OSError and ssl.SSLError for what cannot be used.
     """
     if (certificate is None) != (key is None):
         raise Invalid("a certificate and its key are needed, both or neither")
     tls = server_context(certificate, key) if certificate is not None and key is not None else None
+    address = Address("https" if tls else "http", url=url, proxies=proxies)
     store = Store(root, users)
     try:
         store.blobs.sweep()
-        app = App(store, scheme="https" if tls else "http", signup=signup)
+        app = App(store, address, signup=signup)
         listeners = [row for a in addresses for row in listen(f"tcp://{a}", tls=tls)]
         server = Server(app, listeners, limits=Limits(idle_seconds=IDLE_SECONDS))
         server.start()

@@ -14,7 +14,7 @@ from lading.http.messages import Request, Response
 from lading_registry_server import names
 from lading_registry_server.access import Access, BadCredentials, Identity
 from lading_registry_server.errors import ApiError
-from lading_registry_server.tokens import LIFETIME, REFRESH_LIFETIME
+from lading_registry_server.tokens import LIFETIME
 
 LARGEST_FORM = 64 << 10
 
@@ -60,9 +60,7 @@ class TokenEndpoint:
             "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         if refresh and identity.user:
-            body["refresh_token"] = self._access.tokens.make(
-                "refresh", identity.user, lifetime=REFRESH_LIFETIME
-            )
+            body["refresh_token"] = self._access.refresh_token(identity)
         return Response.json(body)
 
     def _add(self, access: dict[str, list[str]], identity: Identity, scope: str) -> None:

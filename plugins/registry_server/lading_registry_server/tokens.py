@@ -23,12 +23,16 @@ REFRESH_LIFETIME = 90 * 24 * 3600
 
 
 class Claims(msgspec.Struct, omit_defaults=True):
-    """What a token says: ``access`` are actions by repository; ``kind`` is what it is good for."""
+    """What a token says: ``access`` are actions by repository; ``kind`` is what it is good for.
+
+    One with a ``stamp`` is good as long as what that was made of stays.
+    """
 
     kind: str
     user: str
     expires: float
     access: dict[str, list[str]] = {}
+    stamp: str = ""
 
 
 class Tokens:
@@ -55,9 +59,10 @@ class Tokens:
         user: str,
         access: Mapping[str, list[str]] | None = None,
         lifetime: float = LIFETIME,
+        stamp: str = "",
     ) -> str:
         """A new token."""
-        claims = Claims(kind, user, time.time() + lifetime, dict(access or {}))
+        claims = Claims(kind, user, time.time() + lifetime, dict(access or {}), stamp)
         body = base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
         return f"{body.decode()}.{self._signature(body)}"
 

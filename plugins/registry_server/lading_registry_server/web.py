@@ -10,6 +10,7 @@ from lading.http.messages import Request, Response
 from lading.model import oci
 from lading_registry_server import names, pages
 from lading_registry_server.access import BadCredentials, Identity
+from lading_registry_server.address import Address
 from lading_registry_server.manifests import INDEXES, Stored
 from lading_registry_server.repositories import Repository, Tag
 from lading_registry_server.store import Store
@@ -33,8 +34,8 @@ MOST_ROWS = 200
 class Web:
     """Answers everything that is no API."""
 
-    def __init__(self, store: Store, scheme: str) -> None:
-        self._store, self._scheme = store, scheme
+    def __init__(self, store: Store, address: Address) -> None:
+        self._store, self._address = store, address
         folder = files("lading_registry_server")
         self._static = {
             path: folder.joinpath(path.rpartition("/")[2]).read_bytes() for path in _STATIC
@@ -81,7 +82,7 @@ class Web:
     ) -> Response:
         if request.method == "POST":
             return self._change(request, identity, repository)
-        host = request.headers.get("host", "")
+        host = self._address.host(request)
         tag = request.query.get("tag")
         digest = request.query.get("digest")
         if tag or digest:
@@ -144,7 +145,7 @@ class Web:
     def _change(self, request: Request, identity: Identity, repository: Repository) -> Response:
         # Browsers send passwords along by themselves: only our own forms count.
         origin = urlsplit(request.headers.get("origin", "")).netloc
-        if origin != request.headers.get("host") or not identity.user:
+        if origin != self._address.host(request) or not identity.user:
             return Response(403, _HEADERS, pages.Page(identity.user, True).refused())
         form = pages.form(request.body.read(64 << 10))
         name = repository.name

@@ -71,14 +71,18 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     with ExitStack() as stack:
 
         def begin(
-            root: str = "registry", *, users: tuple[str, ...] = (), signup: bool = False
+            root: str = "registry",
+            *,
+            users: tuple[str, ...] = (),
+            signup: bool = False,
+            **more: Any,
         ) -> Site:
             file = tmp_path / "users" if users or signup else None
             for name in users:
                 assert file is not None
                 Users(file).add(name, f"{name}-word", admin=name == "admin")
             server = stack.enter_context(
-                running(tmp_path / root, ["127.0.0.1:0"], users=file, signup=signup)
+                running(tmp_path / root, ["127.0.0.1:0"], users=file, signup=signup, **more)
             )
             return Site(server.listeners[0].socket.getsockname()[1], tmp_path / root)
 

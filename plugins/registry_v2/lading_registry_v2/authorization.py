@@ -24,15 +24,27 @@ LIFETIME = 60.0
 #: One that ends within so many seconds is not used any more.
 MARGIN = 5.0
 
+CLIENT = "lading"
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+#: What both ways of asking for a token know.
+_BOTH = ("service", "scope")
+
+Fields = list[tuple[str, str]]
+
 _SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)(?=\s+\w+\s*=|\s*$|\s*,)")
 _FIELD = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
 
 
 class Authorizations:
-    """Header values by scope; thread safe."""
+    """Header values by scope; thread safe.
 
-    def __init__(self, remote: Remote, pool: urllib3.PoolManager) -> None:
-        self._remote, self._pool = remote, pool
+    With ``offline`` a token server is asked for a refresh token as well, which from then on stands
+    for the password: it is ``refresh_token``, "" where the server gives none.
+    """
+
+    def __init__(self, remote: Remote, pool: urllib3.PoolManager, *, offline: bool = False) -> None:
+        self._remote, self._pool, self._offline = remote, pool, offline
+        self.refresh_token = ""
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, float]] = {}
 
@@ -74,25 +86,37 @@ class Authorizations:
         query = [(name, value) for name, value in query if value]
         try:
             if credentials and credentials.identity_token:
-                answer = self._by_refresh_token(realm, query, credentials.identity_token)
+                grant = [("grant_type", "refresh_token")]
+                answer = self._by_form(
+                    realm, [*grant, ("refresh_token", credentials.identity_token), *query]
+                )
             else:
-                headers = {"Authorization": basic(credentials)} if credentials else {}
-                separator = "&" if "?" in realm else "?"
-                url = f"{realm}{separator}{urlencode(query)}" if query else realm
-                answer = self._pool.request("GET", url, headers=headers)
+                answer = self._by_password(realm, query, credentials)
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f'token server "{realm}": {error}') from error
         return self._read(answer, realm)
 
-    def _by_refresh_token(self, realm: str, query: list[tuple[str, str]], token: str) -> Any:
+    def _by_password(self, realm: str, query: Fields, credentials: Credentials | None) -> Any:
+        """As the token specification has it, or else by its OAuth 2 variant."""
+        headers = {"Authorization": basic(credentials)} if credentials else {}
+        if self._offline:
+            query = [*query, ("client_id", CLIENT), ("offline_token", "true")]
+        separator = "&" if "?" in realm else "?"
+        url = f"{realm}{separator}{urlencode(query)}" if query else realm
+        answer = self._pool.request("GET", url, headers=headers)
+        if credentials is None or answer.status not in (404, 405):
+            return answer
         fields = [
-            ("grant_type", "refresh_token"),
-            ("client_id", "lading"),
-            ("refresh_token", token),
-            *query,
+            ("grant_type", "password"),
+            ("username", credentials.username),
+            ("password", credentials.password),
+            ("access_type", "offline" if self._offline else "online"),
         ]
-        kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._pool.request("POST", realm, body=urlencode(fields).encode(), headers=kind)
+        return self._by_form(realm, fields + [row for row in query if row[0] in _BOTH])
+
+    def _by_form(self, realm: str, fields: Fields) -> Any:
+        body = urlencode([("client_id", CLIENT), *fields]).encode()
+        return self._pool.request("POST", realm, body=body, headers=dict(_FORM))
 
     def _read(self, answer: Any, realm: str) -> tuple[str, float]:
         if answer.status in (400, 401, 403):
@@ -105,6 +129,7 @@ class Authorizations:
             document = json.loads(answer.data)
             token = document.get("token") or document.get("access_token")
             lifetime = float(document.get("expires_in") or LIFETIME)
+            self.refresh_token = str(document.get("refresh_token") or self.refresh_token)
         except (ValueError, AttributeError, TypeError) as error:
             raise Invalid(f'token server "{realm}": the answer is none') from error
         if not isinstance(token, str):

@@ -72,17 +72,17 @@ class RegistryV2:
 
     @hookimpl
     def login(self, remote: Remote) -> str:
-        """Ask for ``/v2/`` with the credentials."""
-        connection = Connection(remote)
+        """Ask for ``/v2/`` with the credentials, and for a token that stands for the password."""
+        connection = Connection(remote, offline=True)
         try:
             connection.request("GET", connection.base, scope="")
+            return connection.refresh_token
         except Unauthorized as error:
             raise Unauthorized(
                 f"login attempt to {connection.base} failed: incorrect username or password"
             ) from error
         finally:
             connection.close()
-        return ""
 
     @hookimpl
     def manifest(self, remote: Remote, reference: str) -> RemoteManifest:

@@ -38,7 +38,8 @@ Body = bytes | Iterable[bytes] | None
 class Connection:
     """One registry on behalf of one user; thread safe."""
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, *, offline: bool = False) -> None:
+        """``offline``: get a refresh token, see :class:`Authorizations`."""
         self.remote = remote
         folder = Path(remote.certificates) if remote.certificates else None
         self._pool = urllib3.PoolManager(
@@ -51,7 +52,7 @@ class Connection:
             ssl_context=directory_context(folder, verify=not remote.insecure),
             headers={"User-Agent": AGENT},
         )
-        self._authorizations = Authorizations(remote, self._pool)
+        self._authorizations = Authorizations(remote, self._pool, offline=offline)
         self._lock = threading.Lock()
         self._base = ""
 
@@ -178,6 +179,11 @@ class Connection:
             answer = self.ping()
             if answer.status == 401:
                 self._authorizations.answer(answer.headers.get("WWW-Authenticate", ""), scope)
+
+    @property
+    def refresh_token(self) -> str:
+        """What a token server has given to be used instead of the password, or ""."""
+        return self._authorizations.refresh_token
 
     def pages(self, path: str, *, scope: str) -> Iterator[Mapping[str, Any]]:
         """The documents of a paginated list (spec, "Listing Tags"; RFC 8288 links)."""

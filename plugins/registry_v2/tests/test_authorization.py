@@ -97,6 +97,33 @@ def test_an_identity_token_stands_for_the_password() -> None:
     assert b"refresh_token=id" in options["body"]
 
 
+def test_a_login_asks_for_a_token_that_stands_for_the_password() -> None:
+    pool = Pool(token="t", refresh_token="id")
+    remote = Remote("reg", credentials=ME)
+    found = Authorizations(remote, pool, offline=True)  # type: ignore[arg-type]
+    assert found.answer(BEARER, "") == "Bearer t"
+    assert found.refresh_token == "id"
+    method, url, _ = pool.asked[0]
+    assert method == "GET"
+    assert url.endswith("?service=reg&client_id=lading&offline_token=true")
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_token_server_that_knows_only_forms(offline: bool) -> None:
+    class OnlyForms(Pool):
+        def request(self, method: str, url: str, **options: Any) -> Answer:
+            found = super().request(method, url, **options)
+            return found if method == "POST" else Answer(405, {})
+
+    pool = OnlyForms(access_token="t", refresh_token="id")
+    found = Authorizations(Remote("reg", credentials=ME), pool, offline=offline)  # type: ignore[arg-type]
+    assert found.answer(BEARER, "repository:a:pull") == "Bearer t"
+    body = pool.asked[1][2]["body"].decode()
+    assert "grant_type=password&username=me&password=secret" in body
+    assert f"access_type={'offline' if offline else 'online'}&service=reg" in body
+    assert "scope=repository%3Aa%3Apull" in body
+
+
 def test_passwords_do_not_travel_in_the_clear() -> None:
     challenge = 'Bearer realm="http://auth.example/token"'
     with pytest.raises(Denied, match="in the clear"):

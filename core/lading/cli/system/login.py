@@ -40,12 +40,13 @@ def login(call: Call) -> None:
     credentials = Credentials(call.session.settings)
     stored = credentials.get(registry)
     asked = call.text("username") or call.text("password")
-    if stored and not asked and _accepted_again(call, stored):
+    if stored and not asked and _accepted_again(call, registry, stored):
         return
     auth = _asked(call, registry, stored)
     answer = call.session.post("/auth", auth) or {}
     if answer.get("IdentityToken"):
-        auth = {"identitytoken": answer["IdentityToken"], "serveraddress": registry}
+        # It stands for the password, which is not kept then.
+        auth = _with_token(auth, answer["IdentityToken"])
     helper = credentials.store(registry, auth)
     if not helper:
         call.session.warn(
@@ -54,15 +55,23 @@ def login(call: Call) -> None:
     call.session.print(answer.get("Status") or "Login Succeeded")
 
 
-def _accepted_again(call: Call, stored: Auth) -> bool:
+def _accepted_again(call: Call, registry: str, stored: Auth) -> bool:
     call.session.print("Authenticating with existing credentials...")
     try:
         answer = call.session.post("/auth", stored) or {}
     except DaemonError as error:
         call.session.warn(f"Login did not succeed, error: {error.message}")
         return False
+    if answer.get("IdentityToken"):
+        token = answer["IdentityToken"]
+        Credentials(call.session.settings).store(registry, _with_token(stored, token))
     call.session.print(answer.get("Status") or "Login Succeeded")
     return True
+
+
+def _with_token(auth: Auth, token: str) -> Auth:
+    kept = {n: value for n, value in auth.items() if n in ("username", "serveraddress")}
+    return {**kept, "identitytoken": token}
 
 
 def _asked(call: Call, registry: str, stored: Auth) -> Auth:
