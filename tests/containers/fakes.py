@@ -67,7 +67,11 @@ class FakeMonitor:
         if process["args"] == ["missing"]:
             raise StartFailed('exec: "missing": executable file not found in $PATH', errno=2)
         self.execs[exec_id] = process
+        self.on_exec(exec_id, options.get("client", -1))
         return SimpleNamespace(pid=os.getpid(), stream=None)
+
+    def on_exec(self, exec_id: str, client: int) -> None:
+        """What happens before the exec's start is answered."""
 
     def end_exec(self, exec_id: str, code: int) -> None:
         self.tell(

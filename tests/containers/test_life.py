@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -251,6 +253,35 @@ def test_execs(containers: Containers, world: World) -> None:
         with stream.connect() as client:
             assert b"executable file not found" in client.recv(4096)
         assert containers.exec_inspect(missing).exit_code == 127
+
+
+def test_the_exit_code_is_there_when_the_stream_ends(
+    containers: Containers, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has read all before the daemon hears that the process has been started."""
+    made = create(containers)
+    containers.start(made)
+    monkeypatch.setattr("lading.containers.users.read_below", lambda root: ["", ""])
+    monkeypatch.setattr("lading.containers.users.paths.opened_root", open_nothing)
+    exec_id = containers.exec_create(made, ExecConfig(cmd=["false"], attach_stdout=True))
+    stream = containers.exec_start(exec_id)
+    assert stream is not None
+    monitor = world.spawner.monitors[0]
+    ours, theirs = socket.socketpair()
+
+    def run_to_its_end(exec_id: str, client: int) -> None:
+        theirs.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        monitor.end_exec(exec_id, 1)
+
+    monkeypatch.setattr(monitor, "on_exec", run_to_its_end)
+    starting = threading.Thread(target=lambda: stream.hand_over(theirs.fileno(), b""))
+    with ours, theirs:
+        starting.start()
+        assert ours.recv(1) == b""
+        found = containers.exec_inspect(exec_id)
+        starting.join()
+    assert (found.running, found.exit_code) == (False, 1)
 
 
 def open_nothing(path: str) -> Any:

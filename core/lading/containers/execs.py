@@ -9,7 +9,8 @@ import errno
 import secrets
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -43,6 +44,8 @@ class Execs:
         self._users = users
         self._lock = threading.Lock()
         self._records: dict[str, Exec] = {}
+        #: Execs whose start the monitor has not answered yet.
+        self._starting: dict[str, threading.Event] = {}
 
     def create(self, live: Live, config: ExecConfig) -> str:
         """See :meth:`lading.containers.Containers.exec_create`."""
@@ -93,6 +96,10 @@ class Execs:
     def inspect(self, exec_id: str) -> Exec:
         """The record; what the monitor has told up to now is in it. Raises NotFound."""
         record = self.get(exec_id)
+        if (starting := self._starting.get(exec_id)) is not None:
+            # A short process on a client's own socket may be over before we hear that it runs.
+            starting.wait(ENDING_SECONDS)
+            record = self.get(exec_id)
         if record.running:
             live = self._table.lookup(record.container)
             monitor = live.monitor if live else None
@@ -179,6 +186,16 @@ class Execs:
         if container.process_label:
             process["selinuxLabel"] = container.process_label
         return process
+
+    @contextmanager
+    def starting(self, exec_id: str) -> Iterator[None]:
+        """Around a start: who asks meanwhile waits for what comes of it."""
+        started = self._starting[exec_id] = threading.Event()
+        try:
+            yield
+        finally:
+            del self._starting[exec_id]
+            started.set()
 
     def note_start(self, live: Live, record: Exec, pid: int) -> None:
         """Its program runs."""
@@ -291,6 +308,10 @@ class ExecStream:
 
     def run(self, attach: AttachSpec | None, client: int) -> None:
         """Run the process. Raises StartFailed, LadingError; the record keeps the exit code."""
+        with self._execs.starting(self._record.id):
+            self._start(attach, client)
+
+    def _start(self, attach: AttachSpec | None, client: int) -> None:
         monitor: Monitor | None = self._live.monitor
         try:
             if monitor is None:
