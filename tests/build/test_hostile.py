@@ -83,15 +83,17 @@ def test_patterns_cost_little() -> None:
 
 
 def test_many_instructions() -> None:
-    file = parse(b"FROM scratch\n" + b"ENV a=b\n" * 10_000)
-    assert len(plan(file, {}).stages[0].instructions) == 10_000
+    file = parse(b"FROM scratch\n" + b"ENV a=b\n" * 1999)
+    assert len(plan(file, {}).stages[0].instructions) == 1999
+    with pytest.raises(Invalid, match="Dockerfile:2001: more than 2000 instructions"):
+        parse(b"FROM scratch\n" + b"ENV a=b\n" * 10_000)
 
 
 def test_many_stages() -> None:
     text = "FROM scratch AS s0\n" + "".join(
-        f"FROM s{n} AS s{n + 1}\nCOPY --from=s{n} a b\n" for n in range(3000)
+        f"FROM s{n} AS s{n + 1}\nCOPY --from=s{n} a b\n" for n in range(900)
     )
-    assert len(plan(parse(text.encode()), {}).stages) == 3001
+    assert len(plan(parse(text.encode()), {}).stages) == 901
 
 
 def packed(*entries: tarfile.TarInfo, **files: str) -> bytes:

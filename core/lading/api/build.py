@@ -139,9 +139,8 @@ def _strings(query: Query, name: str) -> list[str]:
 def _host(query: Query) -> HostConfig:
     try:
         ulimits = msgspec.convert(query.json("ulimits") or [], list[Ulimit])
-        security = msgspec.convert(query.json("securityopt") or [], list[str])
     except msgspec.ValidationError as error:
-        raise Invalid(f"build: ulimits or securityopt: {error}") from error
+        raise Invalid(f"build: ulimits: {error}") from error
     network = query.get("networkmode")
     return HostConfig(
         network_mode="" if network == "default" else network,
@@ -156,7 +155,7 @@ def _host(query: Query) -> HostConfig:
         shm_size=query.integer("shmsize"),
         extra_hosts=[row for row in query.all("extrahosts") if row],
         ulimits=ulimits,
-        security_opt=security,
+        security_opt=[row for row in query.all("securityopt") if row],
     )
 
 

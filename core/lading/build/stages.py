@@ -31,7 +31,7 @@ class Stages:
         self._built: dict[int, Future[State]] = {s.index: Future() for s in chosen.stages}
         #: What the last stage begins with; None for nothing.
         self.base: Image | None = None
-        self._bases = threading.Lock()
+        self._bases, self._extra = threading.Lock(), threading.Lock()
         self._base_images: dict[tuple[str, str], Image] = {}
 
     def build(self) -> Image:
@@ -77,20 +77,21 @@ class Stages:
 
     def _stage(self, stage: Stage, voice: Voice, step: int) -> State:
         self._tools.stop.check()
-        total = self._plan.steps
+        total, planned = self._plan.steps, step >= 0
 
         def announce(instruction: Instruction) -> None:
             nonlocal step
             step += 1
-            voice.tell(f"Step {step}/{total} : {instruction.text}\n", hold=True)
+            number = step if planned else "+"
+            voice.tell(f"Step {number}/{total} : {instruction.text}\n", hold=True)
 
         def source(name: str) -> Image:
-            return self._source(name, voice)
+            return self._source(name, voice, stage)
 
         announce(stage.origin)
         image: Image | None = None
         if stage.parent is not None:
-            image = self._built[stage.parent].result().image
+            image = self._state(stage.parent, voice).image
         elif stage.base != "scratch":
             image = self._base(stage.base, stage.platform or self._tools.options.platform, voice)
         state = State.of(
@@ -113,11 +114,27 @@ class Stages:
             rows = " ".join(f"{k}={v}" for k, v in sorted(given.items()))
             steps.metadata(state, f"LABEL {rows}")
 
-    def _source(self, name: str, voice: Voice) -> Image:
+    def _state(self, index: int, voice: Voice) -> State:
+        """What a stage has come to. One that nobody saw to be needed, since only a trigger of a
+        base image asks for it, is built now."""
+        with self._extra:
+            known = self._built.get(index)
+            done = known or self._built.setdefault(index, Future())
+        if known is None:
+            try:
+                done.set_result(self._stage(self._plan.every[index], voice, -1))
+            except BaseException:
+                done.set_exception(Cancelled("a stage that this one needs has failed"))
+                raise
+        return done.result()
+
+    def _source(self, name: str, voice: Voice, asking: Stage) -> Image:
         stage = self._plan.find(name)
         if stage is None:
             return self._base(name, self._tools.options.platform, voice)
-        image = self._built[stage.index].result().image
+        if stage.index >= asking.index:
+            raise Invalid(f'circular dependency: stage "{name}" comes later')
+        image = self._state(stage.index, voice).image
         if image is None:
             raise Invalid(f"the stage {name} holds nothing")
         return image

@@ -12,6 +12,8 @@ from lading.model.substitution import shortened, split_words, word_places
 
 #: Larger files are no Dockerfiles.
 LARGEST = 8 << 20
+#: Each step is an image, which tells of all steps before it: the cost grows with the square.
+MOST = 2000
 
 NAMES = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL",
@@ -130,10 +132,12 @@ class _Lines:
 
     def instructions(self) -> list[Instruction]:
         """All of them."""
-        found = []
+        found: list[Instruction] = []
         while self._at < len(self._lines):
             number = self._at + 1
             if text := self._logical():
+                if len(found) == MOST:
+                    raise self._error(number, f"more than {MOST} instructions", text)
                 found.append(self._instruction(text, number))
         return found
 

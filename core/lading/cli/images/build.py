@@ -163,10 +163,9 @@ def _query(call: Call) -> dict[str, Any]:
         "buildargs": _arguments(call),
         "labels": labels([], call.texts("label")),
         "cachefrom": [n for value in call.texts("cache-from") for n in value.split(",")],
-        "securityopt": call.texts("security-opt"),
         "ulimits": call.value("ulimit"),
     }
-    for name in ("buildargs", "labels", "cachefrom", "securityopt", "ulimits"):
+    for name in ("buildargs", "labels", "cachefrom", "ulimits"):
         query[name] = json.dumps(query[name]) if query[name] else None
     for parameter, flag in (
         ("networkmode", "network"),
@@ -185,6 +184,7 @@ def _query(call: Call) -> dict[str, Any]:
     ):
         query[parameter] = call.value(flag) or None
     query["extrahosts"] = call.texts("add-host")
+    query["securityopt"] = call.texts("security-opt")
     return query
 
 
