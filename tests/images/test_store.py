@@ -192,6 +192,10 @@ def test_filters(store: Store) -> None:
     assert found(before="reg.example/team/two:v1") == [first.id]
     assert found(since="one") == [second.id]
     assert found(dangling="true") == []
+    assert found(until="1h") == found(until="2014-01-01") == []
+    assert found(until="0s") == found(until=str(2**32)) == [second.id, first.id]
+    with pytest.raises(Invalid, match="time or duration"):
+        found(until="yesterday")
     with pytest.raises(Invalid, match="invalid filter 'nonsense'"):
         found(nonsense="x")
 

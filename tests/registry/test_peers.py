@@ -443,3 +443,37 @@ def test_a_helper_keeps_tokens(
         lading(client, "rmi", name)
         lading(client, "logout", guarded.host)
         assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("client_name", ["lading", *docker_clients()[1:]])
+def test_a_push_of_another_platform_is_refused(client: Daemon, own: Site, client_name: str) -> None:
+    name = f"{own.host}/platform/app:1"
+    lading(client, "tag", "busybox", name)
+    done = client.client(client_name, "push", "--platform", "linux/s390x", name, check=False)
+    assert done.returncode == 1
+    assert b"does not match the specified platform linux/s390x" in done.stderr
+    client.client(client_name, "push", "--platform", "linux/amd64", name)
+    lading(client, "rmi", name)
+
+
+@pytest.mark.parametrize("client_name", ["lading", *docker_clients()])
+def test_digests_and_pruning(client: Daemon, own: Site, client_name: str) -> None:
+    def run(*arguments: str) -> str:
+        return client.client(client_name, *arguments).stdout.decode()
+
+    name = f"{own.host}/pruned/app:1"
+    build(client, name, marker="pruned")
+    digest = run("push", name).rpartition("digest: ")[2].split()[0]
+    shown = run("images", "--digests", "--format", "{{.Tag}} {{.Digest}}", name[:-2])
+    assert shown == f"1 {digest}\n"
+    run("pull", f"{name[:-2]}@{digest}")
+    for filters, left in (
+        (["--filter", "until=1h"], True),
+        (["--filter", "label!=missing", "--filter", "label=missing"], True),
+        ([], True),
+        (["-a", "--filter", "until=1h"], True),
+        (["-a", "--filter", "until=1ms", "--filter", "label!=missing"], False),
+    ):
+        run("image", "prune", "-f", *filters)
+        assert (run("images", "-q", name) != "") == left
+    lading(client, "import", "-", "busybox", input=busybox_image())

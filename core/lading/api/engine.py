@@ -38,7 +38,13 @@ class Transfers(Protocol):
         ...
 
     def push(
-        self, name: str, emit: Emit, *, auth: AuthConfig | None, gone: Callable[[], bool]
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        auth: AuthConfig | None,
+        platform: str,
+        gone: Callable[[], bool],
     ) -> None:
         """Push an image; without a tag, all of its repository's."""
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lading.api.engine import Engine
 from lading.api.images import ImageRoutes, name_of
 from lading.api.parameters import body, credentials, filters, required
@@ -9,6 +11,7 @@ from lading.api.progress import progress
 from lading.api.routes import Routes
 from lading.errors import Invalid
 from lading.http.messages import Request, Response
+from lading.model import oci
 from lading.model.docker import AuthConfig, decode
 
 
@@ -47,10 +50,12 @@ class TransferRoutes:
     def push(self, request: Request) -> Response:
         """``POST /images/X/push``."""
         name = name_of(request.values["name"], request.query.get("tag"))
-        auth = credentials(request)
+        auth, platform = credentials(request), _platform(request.query.get("platform"))
         return progress(
             request,
-            lambda emit: self._engine.transfers.push(name, emit, auth=auth, gone=request.gone),
+            lambda emit: self._engine.transfers.push(
+                name, emit, auth=auth, platform=platform, gone=request.gone
+            ),
         )
 
     def search(self, request: Request) -> Response:
@@ -84,3 +89,14 @@ class TransferRoutes:
         """``POST /auth``."""
         token = self._engine.transfers.login(decode(body(request), AuthConfig))
         return Response.json({"Status": "Login Succeeded", "IdentityToken": token})
+
+
+def _platform(text: str) -> str:
+    """``os/arch[/variant]`` from JSON (API 1.46), or as it is. Raises Invalid."""
+    if not text.startswith("{"):
+        return text
+    try:
+        given = msgspec.json.decode(text, type=oci.Platform)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"invalid platform: {error}") from error
+    return "/".join(part for part in (given.os, given.architecture, given.variant) if part)

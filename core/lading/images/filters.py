@@ -9,7 +9,7 @@ from dataclasses import replace
 from lading.errors import Invalid
 from lading.images.records import Image
 from lading.model import reference
-from lading.store.clock import nanoseconds
+from lading.store.clock import nanoseconds, point_in_time
 
 KEYS = ("before", "dangling", "label", "label!", "reference", "since", "until")
 
@@ -24,7 +24,7 @@ class ImageFilters:
         self._filters = filters
         self._before = [get(v).created for v in filters.get("before", ())]
         self._since = [get(v).created for v in filters.get("since", ())]
-        self._until = [_moment(v) for v in filters.get("until", ())]
+        self._until = [point_in_time(v) for v in filters.get("until", ())]
         self._dangling = [_truth(v) for v in filters.get("dangling", ())]
 
     def apply(self, image: Image) -> Image | None:
@@ -72,15 +72,3 @@ def _truth(value: str) -> bool:
     if value.lower() in ("false", "0"):
         return False
     raise Invalid(f"invalid filter 'dangling={value}'")
-
-
-def _moment(value: str) -> int:
-    """A point in time: seconds since 1970, or RFC 3339. The client turns durations into such."""
-    try:
-        return int(float(value) * 1e9)
-    except ValueError:
-        pass
-    try:
-        return nanoseconds(value)
-    except ValueError as error:
-        raise Invalid(f"invalid filter 'until={value}'") from error

@@ -115,9 +115,13 @@ class Transfers:
         emit: Emit,
         *,
         auth: AuthConfig | None,
+        platform: str = "",
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Push an image; without a tag, all tags of its repository. Raises NotFound, Denied."""
+        """Push an image; without a tag, all tags of its repository.
+
+        Raises NotFound, also for an image that is for another ``platform``, and Denied.
+        """
         wanted = reference.parse(name)
         if wanted.digest:
             raise Invalid("cannot push a digest reference")
@@ -125,16 +129,18 @@ class Transfers:
         by_image: dict[str, list[str]] = {}
         for tag, image_id in self._local_tags(wanted):
             by_image.setdefault(image_id, []).append(tag)
+        images = [self._images.get(image_id) for image_id in by_image]
+        for image in images:
+            _check_platform(image.config_bytes, platform, wanted)
         emit({"status": f"The push refers to repository [{wanted.name}]"})
         remote = self._remotes.only(wanted, _credentials(auth))
         backend = self._remotes.transport(remote)
         try:
-            for image_id, tags in by_image.items():
-                image = self._images.get(image_id)
+            for image, tags in zip(images, by_image.values(), strict=True):
                 manifest = self._pushing.push(backend, remote, image, tags, emit, gone)
                 if manifest.digest:
                     self._images.blobs.write(manifest.content)
-                    self._images.catalog.point(f"{wanted.name}@{manifest.digest}", image_id)
+                    self._images.catalog.point(f"{wanted.name}@{manifest.digest}", image.id)
         finally:
             backend.hook.close(remote=remote)
         self._images.tell("push", wanted.familiar, wanted.familiar_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TextIO
 
@@ -73,6 +74,12 @@ def pull(call: Call) -> None:
     call.session.print(f"{name.domain}/{name.path}" + (f"{separator}{tag}" if tag else ""))
 
 
+def _platform(text: str) -> str:
+    """What the API wants for ``os/arch[/variant]``."""
+    names = ("os", "architecture", "variant")
+    return json.dumps(dict(zip(names, text.split("/"), strict=False)))
+
+
 @command(
     "Send an image to a registry",
     usage="[OPTIONS] NAME[:TAG]",
@@ -80,7 +87,7 @@ def pull(call: Call) -> None:
     flags=(
         switch("all-tags", "a", "All tags of the repository"),
         switch("disable-content-trust", "", "Accepted; images are not signed", default=True),
-        text("platform", "", "Only this platform of the image, os[/arch[/variant]]"),
+        text("platform", "", "Only if the image is for this platform, os/arch[/variant]"),
         switch("quiet", "q", "Print the image's name only"),
     ),
     completes="images",
@@ -102,7 +109,10 @@ def push(call: Call) -> None:
     messages = call.session.stream(
         "POST",
         f"/images/{name.familiar}/push",
-        query={"tag": None if everything else tag, "platform": call.text("platform") or None},
+        query={
+            "tag": None if everything else tag,
+            "platform": _platform(call.text("platform")) if call.text("platform") else None,
+        },
         headers=headers,
     )
     if quiet:
