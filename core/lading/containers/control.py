@@ -177,6 +177,7 @@ class Control:
             if record.state.status is Status.PAUSED:
                 raise Conflict(f"Container {record.id} is already paused")
             self._require_running(live)
+            self._parts.isolations.get(record.isolation).require("pause")
             self._hook(record).pause(container=self._parts.isolated(record.id))
             self._table.save_state(
                 live, msgspec.structs.replace(record.state, status=Status.PAUSED)

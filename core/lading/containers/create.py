@@ -14,12 +14,12 @@ import msgspec
 from lading.containers import (
     asked,
     checks,
+    demands,
     merge,
     modes,
     names,
     roots,
     security,
-    spec,
     storage,
     tell,
 )
@@ -110,19 +110,11 @@ class Creator:
     def _check_backends(self, record: Container) -> None:
         """Refuse what the chosen backends cannot hold. Raises Unavailable, Invalid."""
         parts = self._parts
-        isolation = parts.isolations.get(record.isolation)
-        if record.hooks:
-            isolation.require("hooks")
-        if spec.wants_init(parts.defaults, record.host_config):
-            isolation.require("init")
-        if modes.network_namespace(record.host_config):
-            isolation.require("netns-path")
+        demands.check(parts, record)
         labels = storage.labels(record.host_config.storage_opt)
         if record.rootfs:
             asked.check_rootfs(record.rootfs, parts.data_root, parts.exec_root)
-        if record.rootfs_mode == asked.OVERLAID:
-            parts.filesystems.get(record.filesystem).require("base-directory")
-        elif record.rootfs and labels:
+        if record.rootfs and record.rootfs_mode != asked.OVERLAID and labels:
             raise Invalid(
                 f"storage options need a layer of the container's own, and it runs in the "
                 f"directory {record.rootfs} itself",

@@ -206,13 +206,21 @@ def cgroup_path(parent: str, container_id: str) -> str:
     return f"{parent.rstrip('/')}/{container_id}"
 
 
+def wants_seccomp(defaults: Defaults, host: HostConfig, options: security.SecurityOptions) -> bool:
+    """Whether system calls are to be filtered."""
+    return _profile(defaults, host, options) != ""
+
+
+def _profile(defaults: Defaults, host: HostConfig, options: security.SecurityOptions) -> str | None:
+    """The text of the seccomp profile: None for the default one, "" for none at all."""
+    if options.seccomp is not None:
+        return options.seccomp
+    return "" if host.privileged else defaults.seccomp_profile
+
+
 def _seccomp(inputs: Inputs, options: security.SecurityOptions) -> Json | None:
     host = inputs.host
-    text = options.seccomp
-    if text is None:
-        if host.privileged:
-            return None
-        text = inputs.defaults.seccomp_profile
+    text = _profile(inputs.defaults, host, options)
     if text is None:
         return seccomp.default(security.capabilities(host))
     return seccomp.custom(text, security.capabilities(host)) if text else None

@@ -107,8 +107,6 @@ class Starter:
         """The root's recipe, with the owners as the container's user namespace has them."""
         if not self._parts.id_maps(record.host_config)[0]:
             return tuple(rootfs)
-        if not roots.in_place(record):
-            self._parts.filesystems.get(record.filesystem).require("idmap")
         return tuple(Mount(m.type, m.source, (*m.options, IDMAP), m.target) for m in rootfs)
 
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:

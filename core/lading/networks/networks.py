@@ -11,7 +11,7 @@ import msgspec
 
 from lading.backends import Backends
 from lading.config import Settings
-from lading.errors import Conflict, Denied, InUse, Invalid, LadingError, NotFound
+from lading.errors import Conflict, Denied, InUse, LadingError, NotFound, Unsupported
 from lading.hooks.network import NetworkBackend
 from lading.model.docker import EndpointSettings, NetworkCreate, NetworkingConfig
 from lading.networks import files, making, membership, recovery
@@ -136,8 +136,7 @@ class Networks:
                 raise Conflict(f"network with name {body.name} already exists")
             network = making.network(body, list(self._table), self._settings)
             backend = self._table.hook(network)
-            if network.internal and not self._table.capable(network, "internal"):
-                raise Invalid(f'driver "{network.driver}" has no internal networks')
+            self._check_capabilities(network)
             # The row goes first: what a crash leaves without one, nobody would remove.
             self._table.save(network)
             self._addresses.add(network.id, network.ranges)
@@ -149,6 +148,12 @@ class Networks:
         self._serve_names(network)
         self._tell("create", network)
         return Created(network.id)
+
+    def _check_capabilities(self, network: Network) -> None:
+        if network.internal and not self._table.capable(network, "internal"):
+            raise Unsupported(f'driver "{network.driver}" has no internal networks')
+        if network.enable_ipv6 and not self._table.capable(network, "ipv6"):
+            raise Unsupported(f'driver "{network.driver}" has no IPv6')
 
     def get(self, ref: str) -> Network:
         """Find a network. Raises NotFound; Invalid when the beginning of an id is ambiguous."""
