@@ -23,7 +23,7 @@ _DEFAULT = {
 }  # fmt: skip
 _LINKS = (
     ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"), ("core", "/proc/kcore"),
+    ("stderr", "/proc/self/fd/2"),
 )  # fmt: skip
 _KINDS = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "u": stat.S_IFCHR, "p": stat.S_IFIFO}
 
@@ -38,10 +38,15 @@ def populate(config: Config, root: int) -> None:
     dev = paths.make_directories(root, "dev")
     try:
         wanted = _DEFAULT | {d["path"]: d for d in config.linux.get("devices") or ()}
+        if paths.exists(root, "dev/pts/ptmx"):
+            # The host's, which a privileged container is given with all others, is not its own.
+            wanted.pop("/dev/ptmx", None)
         for path, device in wanted.items():
             _make_node(root, dev, path, device, bind=config.remapped)
         for name, target in _LINKS:
             _link(dev, name, target)
+        if os.path.exists("/proc/kcore"):
+            _link(dev, "core", "/proc/kcore")
         if paths.exists(root, "dev/pts/ptmx"):
             _link(dev, "ptmx", "pts/ptmx")
     finally:

@@ -1,0 +1,262 @@
+"""What a container sees must not depend on the isolation backend, save for what is listed here.
+
+The same container runs under each backend and tells all that it can see of itself. Each line that
+it tells differently than under ``native`` must match a row of :data:`ACCEPTED`, which says why; a
+row that no line needs any more is a failure as well, so that the list stays true.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from .conftest import Engine, names, text
+
+pytestmark = pytest.mark.root
+
+REFERENCE = "native"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A difference that is right: of these backends, in that section, on lines like that."""
+
+    backends: str
+    section: str
+    line: str
+    why: str
+
+
+ACCEPTED = (
+    Accepted(
+        "runc crun",
+        "mounts",
+        r"/(proc|sys)/\S+ ro,.* - tmpfs tmpfs ",
+        "a masked directory is an empty, read-only tmpfs for all; runc leaves out nosuid, nodev "
+        "and noexec, which mean nothing there, and the limits of its size",
+    ),
+    Accepted(
+        "runc crun",
+        "mounts",
+        r"/sys/fs/cgroup r[ow],.* - tmpfs tmpfs ",
+        "runc leaves the tmpfs writable in which the version 1 hierarchies lie",
+    ),
+    Accepted(
+        "runc crun",
+        "rights",
+        r"mkdir: can't create directory '/sys/fs/cgroup/x': ",
+        "the same tmpfs: a directory made there is none of the kernel's",
+    ),
+    Accepted(
+        "runc crun",
+        "mounts",
+        r"/sys/fs/cgroup/systemd r[ow],.* - cgroup (cgroup|systemd) ",
+        "the source of a mount of a version 1 hierarchy is a name without a meaning",
+    ),
+    Accepted(
+        "runc crun",
+        "cgroup",
+        r"0::/",
+        "on a host with cgroups of both versions runc makes a group in version 2 as well, where "
+        "nothing is limited; it is seen without a cgroup namespace",
+    ),
+    Accepted(
+        "runc",
+        "resources",
+        r"devices/devices.list c 10:200 rwm",
+        "runc before 1.2 lets every container use /dev/net/tun, whatever config.json says",
+    ),
+    Accepted(
+        "runc",
+        "sysctl",
+        r"kernel/domainname ",
+        "runc before 1.2 does not know the member domainname of config.json",
+    ),
+    Accepted(
+        "lxc",
+        "cgroup",
+        r"\d+:[^:]+:/",
+        "LXC always makes a cgroup namespace: also where the host's was asked for, which is "
+        "more isolation than that",
+    ),
+    Accepted("lxc", "namespaces", r"cgroup ", "the same namespace"),
+)
+
+#: Lines of /proc/self/status that tell of this very process, or of the machine.
+MOMENTARY_STATUS = "|".join(
+    (
+        "Pid", "Tgid", "PPid", "Ngid", "NSpid", "NSpgid", "NStgid", "NSsid", "Vm", "Rss", "Hugetlb",
+        "SigQ", "SigPnd", "ShdPnd", "voluntary", "nonvoluntary", "Threads", "x86_Thread", "Name",
+        "State", "FDSize", "Speculation", "untag", "CoreDumping", "THP",
+    )
+)  # fmt: skip
+
+#: What the cgroups of either version say; those that are there.
+LIMITS = " ".join(
+    (
+        "memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes",
+        "memory/memory.memsw.limit_in_bytes", "memory/memory.swappiness",
+        "memory/memory.oom_control", "cpu/cpu.shares", "cpu/cpu.cfs_quota_us",
+        "cpu/cpu.cfs_period_us", "cpuset/cpuset.cpus", "cpuset/cpuset.mems", "pids/pids.max",
+        "devices/devices.list", "blkio/blkio.weight", "memory.max", "memory.low",
+        "memory.swap.max", "cpu.weight", "cpu.max", "cpuset.cpus", "pids.max", "io.weight",
+    )
+)  # fmt: skip
+
+#: Sections, each a script; its lines are compared as a set.
+PROBE = {
+    "mounts": "cut -d' ' -f5- /proc/self/mountinfo | sed -E 's/ (shared|master):[0-9]+//g'",
+    "environment": "env",
+    "status": f"grep -vE '^({MOMENTARY_STATUS})' /proc/self/status",
+    "limits": "cat /proc/self/limits",
+    "ids": "cat /proc/self/uid_map /proc/self/gid_map; id",
+    "cgroup": "cat /proc/self/cgroup",
+    "resources": f'cd /sys/fs/cgroup; for f in {LIMITS}; do [ -e $f ] && sed "s,^,$f ," $f; done',
+    "devices": "cd /dev; find . ! -path './pts/*' -exec stat -c '%n %A %t:%T %u:%g' {} +",
+    "links": "cd /dev; for l in $(find . -type l); do echo $l $(readlink $l); done",
+    "process": (
+        "echo $PWD; umask; hostname; cat /proc/self/oom_score_adj; ls /proc/self/fd | wc -l;"
+        "cut -d' ' -f7 /proc/self/stat; tr '\\0' ' ' < /proc/1/cmdline | cut -c1-20"
+    ),
+    "sysctl": (
+        "cd /proc/sys; for f in net/ipv4/ping_group_range net/ipv4/ip_unprivileged_port_start"
+        " net/ipv4/ip_forward kernel/msgmax kernel/domainname kernel/shmmax;"
+        " do echo $f $(cat $f); done"
+    ),
+    "namespaces": "cd /proc/self/ns; for n in *; do echo $n `readlink $n`; done",
+    "hidden": (
+        "for f in kcore keys timer_list acpi scsi; do head -c 9 /proc/$f | wc -c; done 2>&1;"
+        "ls /sys/firmware 2>&1"
+    ),
+    "rights": (
+        "touch /written && echo root written; mknod /tmp/x c 1 3 2>&1; mount -t tmpfs x /home 2>&1;"
+        "chown 1 /tmp 2>&1; unshare -U true 2>&1; test -w /proc/sys/kernel/panic && echo writable;"
+        "mkdir /sys/fs/cgroup/x 2>&1; cat /dev/other 2>&1; echo > /dev/other 2>&1"
+    ),
+}
+
+VARIANTS: dict[str, Sequence[str]] = {
+    "plain": (),
+    "user": ("-u", "5:6", "--group-add", "7", "-w", "/var", "-e", "A=b"),
+    "capabilities": ("--cap-drop", "all", "--cap-add", "net_admin", "--cap-add", "chown"),
+    "user-with-capabilities": ("-u", "5", "--cap-add", "sys_admin"),
+    "limits": (
+        "-m", "64m", "--memory-swap", "64m", "--memory-reservation", "32m", "--pids-limit", "50",
+        "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--ulimit", "nofile=100:200",
+        "--oom-score-adj", "500", "--shm-size", "1m",
+    ),
+    "confined": (
+        "--read-only", "--security-opt", "no-new-privileges", "--network", "none", "--tmpfs", "/t",
+    ),
+    "unconfined": ("--security-opt", "seccomp=unconfined"),
+    "privileged": ("--privileged",),
+    "hosts": ("--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host"),
+    "devices": ("--device", "/dev/null:/dev/other:r", "--device-cgroup-rule", "c 42:* rmw"),
+    "names": ("-h", "named", "--domainname", "example", "--add-host", "a:1.2.3.4"),
+    "sysctls": ("--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.msgmax=4096"),
+    "mounts": ("-v", "/etc:/bind:ro", "-v", "/named", "--tmpfs", "/x:size=1m,mode=700"),
+    "cgroupns": ("--cgroupns", "host"),
+    "terminal": ("-t",),
+}  # fmt: skip
+
+#: What is another thing for each container, whoever runs it.
+MOMENTARY = (
+    (r"\b[0-9a-f]{64}\b", "ID"),
+    (r"\b[0-9a-f]{12}\b", "ID"),
+    (r"snapshots/\d+/", "snapshots/N/"),
+    (r"inode64|,uuid=\w+", ""),
+    (r"subvolid=\d+,subvol=\S+", "subvol"),
+    (r",size=\d+k,nr_inodes=\d+", ",size"),
+)
+
+
+def own_namespaces() -> list[tuple[str, str]]:
+    """The host's namespaces; a container's own have other numbers each time."""
+    host = {os.readlink(f"/proc/self/ns/{kind}") for kind in os.listdir("/proc/self/ns")}
+    return [(re.escape(name), "the host's") for name in host] + [(r"\w+:\[\d+\]$", "its own")]
+
+
+def view(engine: Engine, isolation: str, options: Sequence[str]) -> dict[str, list[str]]:
+    """What a container sees, by section."""
+    script = "\n".join(f"echo '@@ {name}'; ( {code} ) 2>&1" for name, code in PROBE.items())
+    words = ["run", "--rm", "--isolation", isolation, *options, "busybox", "sh", "-c"]
+    done = engine.client("lading", *words, f"{script}\ntrue")
+    shown: dict[str, list[str]] = {}
+    for line in text(done).replace("\r\n", "\n").splitlines():
+        if line.startswith("@@ "):
+            section = shown.setdefault(line[3:], [])
+        else:
+            for pattern, instead in (*own_namespaces(), *MOMENTARY):
+                line = re.sub(pattern, instead, line)
+            section.append(line)
+    return {name: sorted(lines) for name, lines in shown.items()}
+
+
+@pytest.fixture(scope="module")
+def views(engine: Engine) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """By variant and backend."""
+    return {
+        variant: {name: view(engine, name, options) for name in names("isolation")}
+        for variant, options in VARIANTS.items()
+    }
+
+
+def differences(mine: dict[str, list[str]], other: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """(section, line) for every line that only one of the two has."""
+    found = []
+    for section in PROBE:
+        a, b = mine.get(section, []), other.get(section, [])
+        found += [(section, f"- {line}") for line in a if line not in b]
+        found += [(section, f"+ {line}") for line in b if line not in a]
+    return found
+
+
+def accepts(row: Accepted, backend: str, section: str, line: str) -> bool:
+    return (
+        backend in row.backends.split()
+        and row.section == section
+        and re.match(row.line, line[2:]) is not None
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_backends_agree(views: dict[str, dict[str, dict[str, list[str]]]], variant: str) -> None:
+    seen = views[variant]
+    wrong = [
+        f"{backend}: {section}: {line}"
+        for backend in seen
+        for section, line in differences(seen[REFERENCE], seen[backend])
+        if not any(accepts(row, backend, section, line) for row in ACCEPTED)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_list_of_accepted_differences_is_true(
+    views: dict[str, dict[str, dict[str, list[str]]]],
+) -> None:
+    """Each row is needed by a backend of this host that it names."""
+    lines = [
+        (backend, section, line)
+        for seen in views.values()
+        for backend in seen
+        for section, line in differences(seen[REFERENCE], seen[backend])
+    ]
+    here = set(names("isolation"))
+    unused = [
+        row
+        for row in ACCEPTED
+        if here & set(row.backends.split()) and not any(accepts(row, *line) for line in lines)
+    ]
+    assert unused == []
+
+
+def test_probe_sees_something(views: dict[str, dict[str, dict[str, list[str]]]]) -> None:
+    """An empty section would agree with everything."""
+    plain = views["plain"][REFERENCE]
+    assert {section for section in PROBE if not plain.get(section)} == set()
+    assert any(line.startswith("CapEff") for line in plain["status"])
+    assert any("memory" in line for line in plain["resources"])
