@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,7 @@ def test_interrupt_ends_the_build_and_its_container(daemon: Daemon, client: str)
 def on_terminal(daemon: Daemon, *arguments: str, input: bytes) -> tuple[int, str]:
     """What a client writes to a terminal."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 90))
     process = subprocess.Popen(
         [find_client("lading"), "-H", daemon.host, "build", *arguments, "-"],
         stdin=subprocess.PIPE, stdout=theirs, stderr=theirs,
@@ -302,3 +304,50 @@ def on_terminal(daemon: Daemon, *arguments: str, input: bytes) -> tuple[int, str
         seen += data
     os.close(ours)
     return process.wait(30), seen.decode()
+
+
+STAGES = (
+    b"FROM busybox AS left\nRUN echo noise-of-left; sleep 0.4\n"
+    b"FROM busybox AS right\nRUN echo noise-of-right; sleep 0.4; echo > /r\n"
+    b"FROM busybox\nCOPY --from=left /etc/passwd /l\nCOPY --from=right /r /r\n"
+)
+
+
+def test_a_terminal_shows_stages(daemon: Daemon) -> None:
+    code, seen = on_terminal(daemon, "--no-cache", "-t", "shown", input=STAGES)
+    assert code == 0, seen
+    lines = [line for line in seen.replace("\x1b", "\n").splitlines() if line.startswith("[2K")]
+    # While they ran, with what they wrote.
+    assert any("noise-of-left" in line for line in lines)
+    assert any("noise-of-right" in line for line in lines)
+    # In the end, a line for each step, with its time.
+    done = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", seen)
+    assert re.search(r"=> \[left 2/7\] RUN echo noise-of-left; sleep 0.4 +0\.[4-9]s", done), done
+    assert "Successfully tagged shown:latest" in done
+    code, seen = on_terminal(daemon, "-t", "shown", input=STAGES)
+    assert re.search(r"RUN echo noise-of-left; sleep 0.4 +CACHED", seen), seen
+    assert re.search(r"\[left 2/7\]", seen), seen
+    daemon.client("lading", "rmi", "shown")
+
+
+def test_a_terminal_shows_what_failed(daemon: Daemon) -> None:
+    text = (
+        b"FROM busybox\nRUN echo one; printf 'half\\rwhole\\n\\033[31mred\\n'; echo why; exit 3\n"
+    )
+    code, seen = on_terminal(daemon, "--force-rm", input=text)
+    assert code == 3
+    ended = seen.rpartition("\x1b[J")[2]
+    assert "    one\r\n    whole\r\n    red\r\n    why\r\n" in ended
+    assert "returned a non-zero code: 3" in ended
+
+
+def test_ways_to_show(daemon: Daemon) -> None:
+    built(daemon, "FROM busybox\n", "--progress", "fancy", check=False)
+    out = built(daemon, STAGES.decode(), "--no-cache", "--progress", "plain")
+    assert "[left] noise-of-left\n" in out
+    out = built(daemon, STAGES.decode(), "--no-cache", "--progress", "quiet")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", out)
+    assert "\nnoise-of-left\n" in built(daemon, STAGES.decode(), "--no-cache")
+    code, seen = on_terminal(daemon, "--no-cache", "--progress", "plain", input=STAGES)
+    assert code == 0
+    assert "\x1b[2K" not in seen

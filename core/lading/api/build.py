@@ -108,6 +108,7 @@ def _options(request: Request) -> BuildOptions:
         target=query.get("target"),
         cache_from=_strings(query, "cachefrom"),
         prefixes=query.get("progress") == "plain",
+        marked=query.get("progress") == "stages",
         session=query.get("session"),
         platform=query.get("platform"),
         arguments=_map(query, "buildargs"),

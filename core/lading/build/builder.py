@@ -156,8 +156,10 @@ class Builder:
             Candidates(self._images, making, options.cache_from), runner, hosting, options, stop,
             hold,
         )  # fmt: skip
-        prefixes = [s.name or str(s.index) for s in chosen.stages] if options.prefixes else []
-        output = Output(None if options.quiet else emit, prefixes if len(prefixes) > 1 else [])
+        prefixes = [s.name or str(s.index) for s in chosen.stages]
+        if not (options.marked or (options.prefixes and len(prefixes) > 1)):
+            prefixes = []
+        output = Output(None if options.quiet else emit, prefixes, marked=options.marked)
         with when_gone(stop.set):
             stages = Stages(tools, chosen, file.escape, output, pull)
             image = stages.build()

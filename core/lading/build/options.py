@@ -29,6 +29,7 @@ class BuildOptions:
     squash: bool = False
     cache_from: Sequence[str] = ()
     prefixes: bool = False
+    marked: bool = False
     target: str = ""
     session: str = ""
     platform: str = ""

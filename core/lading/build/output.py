@@ -21,10 +21,15 @@ MOST_KEPT = 20_000
 
 
 class Output:
-    """The output of one build; ``emit`` None tells nothing. Thread safe."""
+    """The output of one build; ``emit`` None tells nothing. Thread safe.
 
-    def __init__(self, emit: Emit | None, prefixes: Sequence[str] = ()) -> None:
-        self._emit, self._prefixes = emit, prefixes
+    ``marked``: the prefixes go into messages of their own, for clients that show stages.
+    """
+
+    def __init__(
+        self, emit: Emit | None, prefixes: Sequence[str] = (), *, marked: bool = False
+    ) -> None:
+        self._emit, self._prefixes, self.marked = emit, prefixes, marked
         self._lock = threading.Lock()
         self._voices: list[Voice] = []
 
@@ -83,6 +88,11 @@ class Voice:
 
     def tell(self, text: str, *, hold: bool = False) -> None:
         """Some text; ``hold``: together with the next."""
+        if self._prefix and self._output.marked:
+            if text:
+                # At once, since the client takes the times.
+                self.emit({"stream": text, "stage": self._prefix})
+            return
         if self._prefix:
             *lines, self._begun = (self._begun + text).split("\n")
             text = "".join(f"[{self._prefix}] {line}\n" for line in lines)

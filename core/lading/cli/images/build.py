@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from lading.cli.command import command, exactly
@@ -21,6 +21,7 @@ from lading.cli.images.context import make_context
 from lading.cli.images.offer import offered
 from lading.cli.images.reference import parse
 from lading.cli.output.progress import Progress
+from lading.cli.output.stages import Display
 from lading.cli.output.units import human_size
 from lading.cli.streams.terminal import is_terminal
 
@@ -55,12 +56,7 @@ FLAGS = (
     text("network", "", "Network of the steps", default="default"),
     switch("no-cache", "", "Run all steps"),
     text("platform", "", "Platform of the image, os[/arch[/variant]]"),
-    text(
-        "progress",
-        "",
-        "With plain, stages that run side by side show at once what they do",
-        default="auto",
-    ),
+    text("progress", "", "How it is shown: auto, plain, tty, quiet", default="auto"),
     switch("pull", "", "Look for newer base images"),
     switch("quiet", "q", "Print the image's id only"),
     texts("secret", "", "Secret for RUN --mount, id=NAME[,src=PATH|,env=VARIABLE]"),
@@ -85,10 +81,11 @@ def build(call: Call) -> None:
     """Send the context, show the steps, note the id."""
     for name in call.texts("tag"):
         parse(name)
-    quiet, found = call.on("quiet"), _Result()
+    how = _how(call)
+    quiet, found = how == "quiet", _Result()
     with ExitStack() as stack:
         context = make_context(call.args[0], call.text("file"), stack)
-        query = _query(call)
+        query = _query(call) | {"q": "1" if quiet else None, "progress": _SENT.get(how)}
         query |= {"dockerfile": context.dockerfile or None, "remote": context.remote or None}
         query["session"] = offered(call, stack)
         body: Iterator[bytes] | None = context.body
@@ -105,7 +102,9 @@ def build(call: Call) -> None:
                 body=body,
                 headers={"Content-Type": "application/x-tar", **_registries(call)},
             )
-            Progress(out).show(messages, aux=found.note)  # type: ignore[arg-type]
+            progress = Progress(out)  # type: ignore[arg-type]
+            with Display(sys.stdout) if how == "tty" else nullcontext() as display:
+                progress.show(display.taken(messages) if display else messages, aux=found.note)
         except Failure:
             if isinstance(out, _Buffer):
                 sys.stderr.write(out.text)
@@ -118,6 +117,22 @@ def build(call: Call) -> None:
             raise Failure(f'cannot write "{call.text("iidfile")}": the daemon told no image id')
         with open(call.text("iidfile"), "w", encoding="ascii") as file:
             file.write(identity)
+
+
+#: What the daemon is told of how it is shown.
+_SENT = {"tty": "stages", "plain": "plain"}
+
+
+def _how(call: Call) -> str:
+    """``auto``, ``plain``, ``tty`` or ``quiet``; the first is ``tty`` where that can be."""
+    how = call.text("progress")
+    if how not in ("auto", "plain", "tty", "quiet"):
+        raise Failure(f'invalid --progress "{how}": auto, plain, tty or quiet')
+    if call.on("quiet"):
+        return "quiet"
+    if how == "auto" and is_terminal(1) and os.environ.get("TERM", "dumb") != "dumb":
+        return "tty"
+    return how
 
 
 class _Result:
@@ -153,13 +168,11 @@ class _Buffer:
 def _query(call: Call) -> dict[str, Any]:
     query: dict[str, Any] = {
         "t": call.texts("tag"),
-        "q": "1" if call.on("quiet") else None,
         "nocache": "1" if call.on("no-cache") else None,
         "rm": "1" if call.on("rm") else "0",
         "forcerm": "1" if call.on("force-rm") else None,
         "pull": "1" if call.on("pull") else None,
         "squash": "1" if call.on("squash") else None,
-        "progress": "plain" if call.text("progress") == "plain" else None,
         "buildargs": _arguments(call),
         "labels": labels([], call.texts("label")),
         "cachefrom": [n for value in call.texts("cache-from") for n in value.split(",")],
