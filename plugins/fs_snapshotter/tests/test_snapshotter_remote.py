@@ -27,6 +27,7 @@ from lading_fs_snapshotter.messages import MESSAGES
 
 pytestmark = pytest.mark.root
 
+_KEEP = {"containerd.io/gc.root": "test"}
 _PREFIX = "/containerd.services.snapshots.v1.Snapshots/"
 
 
@@ -50,6 +51,9 @@ class Lazy(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _forwarded(self, method: str, request: bytes) -> Any:
         # The first field of every request is the snapshotter's name; a later one wins.
         request += b"\x0a\x09overlayfs"
+        if method in ("Prepare", "View", "Commit"):
+            # Nor is anything told the backing containerd that keeps it from collecting.
+            request += MESSAGES["PrepareSnapshotRequest"](labels=_KEEP).SerializeToString()
         metadata = [("containerd-namespace", "backing")]
         kind = self.channel.unary_stream if method == "List" else self.channel.unary_unary
         return kind(_PREFIX + method)(request, metadata=metadata)
@@ -70,7 +74,7 @@ class Lazy(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _provide(self, asked: Any) -> None:
         """Commit the layer under its target's name, with a file that only this snapshotter has."""
-        labels = dict(asked.labels)
+        labels = {**asked.labels, **_KEEP}
         self.asked.append(labels)
         common = {"snapshotter": "overlayfs", "key": asked.key}
         self.client.call("Prepare", parent=asked.parent, labels=labels, **common)
