@@ -63,7 +63,6 @@ on_each = pytest.mark.parametrize("engine", BACKENDS, indirect=True)
         (["busybox", "sh", "-c", "trap 'exit 143' TERM; kill -TERM $$; sleep 9"], 143, ""),
         (["--pid", "host", "busybox", "sh", "-c", "kill -HUP $$; sleep 9"], 129, ""),
         (["--pid", "host", "busybox", "sh", "-c", "kill -SEGV $$; sleep 9"], 139, ""),
-        (["-m", "16m", "busybox", "tail", "/dev/zero"], 137, ""),
         (["-t", "busybox", "tty"], 0, "/dev/pts/0"),
     ],
 )  # fmt: skip
@@ -115,6 +114,17 @@ def test_a_life_with_everything_in_it(engine: Engine) -> None:
         assert engine.tell("start", name)[0] == 0
         assert engine.tell("kill", name)[0] == 0
         assert engine.tell("wait", name) == (0, "137")
+    finally:
+        engine.tell("rm", "-f", name)
+
+
+@on_each
+def test_want_of_memory_is_told(engine: Engine) -> None:
+    name = f"hungry-{engine.backend}"
+    try:
+        limits = ["-m", "16m", "--memory-swap", "16m"]
+        assert engine.run("--name", name, *limits, "busybox", "tail", "/dev/zero")[0] == 137
+        assert engine.shown(name, "{{.State.OOMKilled}}") == "true"
     finally:
         engine.tell("rm", "-f", name)
 

@@ -36,6 +36,7 @@ CHOSEN = [
     f"{LXC}::test_device_rules",
     f"{LXC}::test_exec_is_in_the_cgroup",
     f"{LXC}::test_out_of_memory",
+    f"{LXC}::test_readings_after_the_end",
     f"{LXC}::test_user_namespace",
     "tests/linux/test_cgroup_oom.py",
     "tests/e2e/test_limits.py",

@@ -209,7 +209,10 @@ class Isolation(Protocol):
 
     @hookspec(firstresult=True)
     def stats(self, container: Container) -> Stats:
-        """Read the container's resource use; at most a few milliseconds."""
+        """Read the container's resource use; at most a few milliseconds.
+
+        Also after its init has ended, until ``delete``: how it ended may be told from it.
+        """
         ...
 
     @hookspec(firstresult=True)

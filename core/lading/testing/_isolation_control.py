@@ -94,6 +94,14 @@ class Control(KitBase):
         case.expect("137", box.line())
         case.expect(1, box.stats().oom_kills)
 
+    def test_readings_after_the_end(self, case: Case) -> None:
+        """stats can be read after the init has ended, until delete: it tells why it was killed."""
+        edit = limits(memory={"limit": 16 * MEBIBYTE, "swap": 16 * MEBIBYTE})
+        box = case.running("tail", "/dev/zero", edit=edit)
+        case.expect(137, box.finish().code)
+        case.expect(1, box.stats().oom_kills)
+        case.expect([], list(box.processes()))
+
     def test_pids_limit(self, case: Case) -> None:
         """No more processes than pids.limit."""
         script = "(for i in 1 2 3 4 5 6; do sleep 1000 & done; echo all); echo end; exec cat"

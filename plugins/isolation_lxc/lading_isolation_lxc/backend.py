@@ -46,7 +46,7 @@ class Lxc(BundleBackend):
         if int((re.findall(r"\d+", version) or ["0"])[0]) < _OLDEST:
             return Probe(usable=False, reason=f"liblxc {version} is too old", remedy=_REMEDY)
         if not interposable:
-            reason = f"liblxc {version} executes a container's program in a way not known here"
+            reason = f"liblxc {version} works in a way not known here"
             return Probe(usable=False, reason=reason, remedy="use another isolation backend")
         mode = cgroups.hierarchies().mode
         if mode == "none":

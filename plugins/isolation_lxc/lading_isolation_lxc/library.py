@@ -16,8 +16,8 @@ from lading.errors import LadingError, Unsupported
 from lading_isolation_lxc import interpose
 
 NAME = "liblxc.so.1"
-#: It executes a container's init with this.
-_EXECUTE = "execvp"
+#: It executes a container's init with the first, and removes cgroups with the second.
+_EXECUTE, _REMOVE = "execvp", "unlinkat"
 
 _ATTACH_MOVE_TO_CGROUP = 1
 _PERSONALITY_AS_IT_IS = -1
@@ -28,6 +28,7 @@ _TRIES = 5
 # With the interpreter's lock held throughout: our functions are called back in forked processes.
 _Predicate = ctypes.PYFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
 _Execute = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_Remove = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
 _Attached = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 #: Members of ``struct lxc_container`` from ``is_defined`` to ``attach``, all pointers to functions.
@@ -101,8 +102,8 @@ def version() -> str:
 
 
 def interposable() -> bool:
-    """Whether the library executes by a call that can be led elsewhere."""
-    return bool(interpose.slots(library(), _EXECUTE))
+    """Whether the library makes the calls that are to be led elsewhere."""
+    return all(interpose.slots(library(), name) for name in (_EXECUTE, _REMOVE))
 
 
 class LxcContainer:
@@ -135,8 +136,13 @@ class LxcContainer:
             become()
             return -1
 
-        function = _Execute(execute)
-        interpose.replace(library(), _EXECUTE, function)
+        def keep(directory: int, name: bytes, flags: int) -> int:
+            # A container's groups are read after its end (stats), and the backend's to remove.
+            return 0
+
+        functions = {_EXECUTE: _Execute(execute), _REMOVE: _Remove(keep)}
+        for name, function in functions.items():
+            interpose.replace(library(), name, function)
         self._method("want_daemonize", ctypes.c_bool, ctypes.c_bool)(False)
         start = self._method("start", ctypes.c_bool, ctypes.c_int, ctypes.c_void_p)
         arguments = (ctypes.c_char_p * 2)(b"init", None)

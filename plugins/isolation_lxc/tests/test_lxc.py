@@ -57,7 +57,7 @@ def test_probe_of_an_old_library(backend: Lxc, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.root
-def test_probe_of_a_library_that_executes_otherwise(
+def test_probe_of_a_library_that_works_otherwise(
     backend: Lxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs_library()

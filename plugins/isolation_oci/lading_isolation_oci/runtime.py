@@ -31,8 +31,13 @@ def _left_in_version_2() -> str:
     return (Path(found.mounts[UNIFIED]) / "cgroup.controllers").read_text().strip()
 
 
+def _config(container: Container) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((container.bundle / "config.json").read_bytes())
+    return found
+
+
 def _id_maps(container: Container) -> tuple[IdMap, IdMap]:
-    linux = json.loads((container.bundle / "config.json").read_bytes()).get("linux") or {}
+    linux = _config(container).get("linux") or {}
 
     def rows(member: str) -> IdMap:
         members = ("containerID", "hostID", "size")
@@ -193,7 +198,10 @@ class Runtime:
             raise NotFound(f'container "{container.id}" was not created') from error
 
     def _cgroup(self, container: Container) -> Cgroup:
-        return Cgroup.of_process(self._init(container))
+        """By its name where config.json has one: the init's own word ends with it."""
+        pid = self._init(container)
+        path = (_config(container).get("linux") or {}).get("cgroupsPath")
+        return Cgroup.at(path) if path else Cgroup.of_process(pid)
 
     def _status(self, container: Container) -> str:
         state = json.loads(self.binary.call(container, "state", container.id))
