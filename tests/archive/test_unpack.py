@@ -5,16 +5,22 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import itertools
 import lzma
 import os
+import resource
 import stat
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from lading.archive import Archives, Root
+from lading.archive import Archives, Root, headers
+from lading.archive.headers import Entry
+from lading.archive.reader import Reader
+from lading.archive.unpack import Options, Unpacker
 from lading.errors import Cancelled, Invalid
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory, Whiteouts
@@ -349,3 +355,70 @@ def test_a_bomb_stops_at_the_end_of_space_and_can_be_cancelled(
         task.wait(30)
     task.close()
     os.close(sink)
+
+
+def test_paths_of_two_hundred_levels(target: Target) -> None:
+    names = [f"level-{n}" for n in range(200)]
+    tar, path = Tar(), "/".join(names)
+    for depth in range(1, 201):
+        tar.directory("/".join(names[:depth]), 0o711)
+    target.apply(tar.add(f"{path}/f", b"deep").bytes())
+    assert (target.path / path / "f").read_bytes() == b"deep"
+    assert (target.path / path).stat().st_mode & 0o777 == 0o711
+    target.apply(Tar().add(f"{path}/again/f", b"implied").add(f"{path}/.wh.f").bytes())
+    assert os.listdir(target.path / path) == ["again"]
+
+
+def growth_of_unpacking(place: Path, entries: Iterator[Entry]) -> int:
+    """Unpack entries in a process of its own; how much its memory has grown, in kB."""
+    reading, writing = os.pipe()
+    if child := os.fork():
+        os.close(writing)
+        with open(reading) as told:
+            said = told.read()
+        assert os.waitpid(child, 0)[1] == 0, said
+        return int(said)
+    try:
+        os.chdir(place)
+        os.chroot(".")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Unpacker(Options()).run(Reader(Blocks(entries)))
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        os.write(writing, str(after - before).encode())
+        os._exit(0)
+    except BaseException as error:
+        os.write(writing, repr(error).encode())
+    finally:
+        os._exit(1)
+
+
+class Blocks:
+    """Headers as a stream."""
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        self._blocks = map(headers.build, entries)
+
+    def read(self, size: int) -> bytes:
+        return b"".join(itertools.islice(self._blocks, 20))
+
+
+def test_many_entries_with_long_names_need_little_memory(tmp_path: Path) -> None:
+    """As two million do: what is kept of a file does not depend on its name's length."""
+    folder = b"/".join([b"%d" % n * 200 for n in range(1, 10)] * 2)
+    directories = [folder[: n * 201 - 1] for n in range(1, 19)]
+    made = [Entry(path, headers.DIRECTORY, 0o755) for path in directories]
+    files = (Entry(folder + b"/%06d" % n + b"n" * 200) for n in range(20_000))
+    # 75 MB of names.
+    assert growth_of_unpacking(tmp_path, itertools.chain(made, files)) < 20_000
+    count = sum(1 for _ in os.scandir(os.fsencode(tmp_path) + b"/" + folder))
+    assert count == 20_000
+
+
+def test_more_directories_than_can_be_remembered(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lading.archive.unpack.MOST_NAMES", 1000)
+    made = (Entry(b"directory-%d" % n, headers.DIRECTORY, 0o755) for n in range(1000))
+    with pytest.raises(AssertionError, match="more than 1000 bytes of names"):
+        growth_of_unpacking(target.path, made)
+    assert len(os.listdir(target.path)) < 100

@@ -51,8 +51,12 @@ _ATTRIBUTE = {
 DIGEST_ROW = struct.Struct("<Q32s")
 
 
-#: With more implied directories or deletions a layer is unpacked with its parent in view.
-MOST_UNSETTLED = 20_000
+#: With more implied directories and deletions (bytes of their paths) a layer is unpacked with its
+#: parent in view.
+MOST_UNSETTLED = 4 << 20
+#: The paths of directories are remembered; of files that are made only a number is, so that names
+#: of any length and number fit into memory.
+MOST_NAMES = 256 << 20
 
 
 class NeedsParent(Exception):
@@ -85,20 +89,41 @@ class Unpacker:
     size: int = 0
     entries: int = 0
     _times: dict[bytes, int] = field(default_factory=dict)
-    _made: set[bytes] = field(default_factory=set)
+    _made: set[int] = field(default_factory=set)
     _deleted: set[bytes] = field(default_factory=set)
     _filled: set[bytes] = field(default_factory=set)
     _opaques: set[bytes] = field(default_factory=set)
     _directories: set[bytes] = field(default_factory=lambda: {b""})
     _implied: set[bytes] = field(default_factory=set)
     _links: bool = False
+    _unsettled: int = 0
+    _names: int = 0
 
     @property
     def whiteouts(self) -> list[bytes]:
         """What was marked as deleted, in a form that shows where the parent has no such thing."""
         if self.options.whiteouts not in _ATTRIBUTE:
             return []
-        return sorted(self._deleted - self._made - self._directories)
+        left = self._deleted - self._directories
+        return sorted(path for path in left if not self._has_made(path))
+
+    def _has_made(self, path: bytes) -> bool:
+        """Whether this layer has an entry for a path; hashes of bytes have a secret key."""
+        return hash(path) in self._made
+
+    def _remember_directory(self, path: bytes) -> None:
+        """Remember a directory. Raises Invalid when there are too many."""
+        if path not in self._directories:
+            self._directories.add(path)
+            self._names += len(path)
+            if self._names > MOST_NAMES:
+                raise Invalid(f"archive: more than {MOST_NAMES} bytes of names of directories")
+
+    def _left_to_settle(self, path: bytes, among: set[bytes]) -> None:
+        among.add(path)
+        self._unsettled += len(path) if self.options.alone else 0
+        if self._unsettled > MOST_UNSETTLED:
+            raise NeedsParent(os.fsdecode(path))
 
     @property
     def implied(self) -> list[bytes]:
@@ -162,7 +187,7 @@ class Unpacker:
             raise OSError(
                 error.errno, f"unpack: {os.strerror(error.errno or 0)}", os.fsdecode(path)
             ) from error
-        self._made.add(path)
+        self._made.add(hash(path))
         while above and above not in self._filled:
             self._filled.add(above)
             above = above.rpartition(b"/")[0]
@@ -179,7 +204,7 @@ class Unpacker:
         elif not self.options.plain:
             # It is the parent's, and stays as it is.
             self._times[above] = mtime
-        self._directories.add(above)
+        self._remember_directory(above)
 
     def _imply(self, path: bytes) -> None:
         """Make a directory that has no entry, so far, while the parent is not visible."""
@@ -195,10 +220,8 @@ class Unpacker:
             _make_directory(path)
         if path in self._deleted:
             self._opaque(path)
-        elif len(self._implied) == MOST_UNSETTLED:
-            raise NeedsParent(os.fsdecode(path))
         else:
-            self._implied.add(path)
+            self._left_to_settle(path, self._implied)
 
     def _make(self, path: bytes, entry: Entry, reader: Reader) -> None:
         kind = entry.type
@@ -251,7 +274,6 @@ class Unpacker:
             self._deleted, self._directories, self._filled, self._implied, self._opaques,
         ):  # fmt: skip
             known -= {d for d in known if d == path or d.startswith(inside)}
-        self._made -= {m for m in self._made if m.startswith(inside)}
         for gone in [t for t in self._times if t == path or t.startswith(inside)]:
             del self._times[gone]
 
@@ -305,11 +327,11 @@ class Unpacker:
                 os.mkdir(path, entry.mode & 0o777)
                 if self.options.whiteouts is not None:
                     # What this layer had in its place has hidden a directory of the parent.
-                    self._deleted.add(path)
+                    self._left_to_settle(path, self._deleted)
         if path in self._deleted:
             self._opaque(path)
         self._directory_metadata(path, entry)
-        self._directories.add(path)
+        self._remember_directory(path)
 
     def _directory_metadata(self, path: bytes, entry: Entry) -> None:
         self._metadata(path, entry)
@@ -361,7 +383,7 @@ class Unpacker:
         if hidden in (b"", b".", b".."):
             raise Invalid(f'archive: whiteout "{os.fsdecode(name)}" of no name')
         victim = (above + b"/" if above else b"") + hidden
-        if victim in self._made or victim in self._filled:
+        if self._has_made(victim) or victim in self._filled:
             # Both deleted and made anew by this layer: the order in the archive does not matter.
             if os.path.isdir(victim) and not os.path.islink(victim):
                 self._opaque(victim)
@@ -370,9 +392,7 @@ class Unpacker:
         form = self.options.whiteouts
         self._clear(victim)
         if form is not None:
-            self._deleted.add(victim)
-            if len(self._deleted) > MOST_UNSETTLED and self.options.alone:
-                raise NeedsParent(os.fsdecode(victim))
+            self._left_to_settle(victim, self._deleted)
         if form in _ATTRIBUTE:
             os.mknod(victim, stat.S_IFCHR, os.makedev(0, 0))
         elif form is Whiteouts.AUFS:
@@ -384,7 +404,7 @@ class Unpacker:
         if form is None:
             for name in os.listdir(above or b"."):
                 path = (above + b"/" if above else b"") + name
-                if path not in self._made and path not in self._filled:
+                if not self._has_made(path) and path not in self._filled:
                     self._clear(path)
                 elif stat.S_ISDIR(os.lstat(path).st_mode):
                     # Made anew by this layer, on top of a directory that is hidden now.
@@ -399,7 +419,7 @@ class Unpacker:
         """A directory without an entry takes nothing over from one that is hidden now."""
         if path in self._implied:
             raise NeedsParent(os.fsdecode(path))
-        if path not in self._made:
+        if not self._has_made(path):
             os.chown(path, 0, 0)
             os.chmod(path, 0o755)
             self._times.pop(path, None)
