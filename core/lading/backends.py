@@ -132,15 +132,22 @@ class Backends(Generic[Spec]):
         return [b for _, b in sorted(self.loaded.items()) if b.probe.usable]
 
 
-def discover(role: str) -> list[Origin]:
-    """List the entry points of a role without importing any of them."""
+def discover(role: str, *, fresh: bool = False) -> list[Origin]:
+    """List the entry points of a role without importing any of them.
+
+    ``fresh``: also what was installed since this process began; stevedore's cache passes it over.
+    """
     # Imported here: the spawner and plain clients of this module do without them.
     from importlib.metadata import entry_points
 
     from stevedore.named import NamedExtensionManager
 
     group = f"{PROJECT}.{role}"
-    points: list[EntryPoint] = NamedExtensionManager(group, names=[]).list_entry_points()
+    if fresh:
+        importlib.invalidate_caches()
+        points: list[EntryPoint] = list(entry_points(group=group))
+    else:
+        points = NamedExtensionManager(group, names=[]).list_entry_points()
     # stevedore's cache forgets which distribution an entry point is from.
     owners = {(p.name, p.value): p.dist for p in entry_points(group=group)}
     origins = []

@@ -102,6 +102,10 @@ class Engine(Protocol):
         """
         ...
 
+    def reload_plugin(self, name: str) -> None:
+        """Take over a new version of a backend. Raises NotFound, Unsupported, LadingError."""
+        ...
+
     def graph(self, container: Container) -> Mapping[str, str]:
         """Rows about the snapshot of a container, for ``inspect``."""
         ...

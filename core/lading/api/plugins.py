@@ -21,6 +21,7 @@ class PluginRoutes:
         """Add the routes."""
         routes.add("GET", "/lading/plugins", self.list)
         routes.add("GET", "/lading/plugins/{name}", self.inspect)
+        routes.add("POST", "/lading/plugins/{name}/reload", self.reload)
         routes.add("GET", "/lading/doctor", self.doctor)
 
     def list(self, request: Request) -> Response:
@@ -34,6 +35,13 @@ class PluginRoutes:
         if not found:
             raise NotFound(f'no plugin "{name}" is installed')
         return Response.json(msgspec.to_builtins(found))
+
+    def reload(self, request: Request) -> Response:
+        """``POST /lading/plugins/{name}/reload``; ``role`` where a name is two plugins'."""
+        role = request.query.get("role")
+        name = request.values["name"]
+        self._engine.reload_plugin(f"{role}/{name}" if role else name)
+        return Response(204)
 
     def doctor(self, request: Request) -> Response:
         """``GET /lading/doctor``."""

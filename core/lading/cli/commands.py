@@ -98,6 +98,7 @@ PLUGIN: dict[str, Entry] = {
     "inspect": ("lading.cli.system.plugins:inspect", "Show all about backends and extensions"),
     "ls": ("lading.cli.system.plugins:ls", "List backends and extensions"),
     "new": ("lading.cli.system.new_plugin:new", "Write a new plugin, with its tests"),
+    "reload": ("lading.cli.system.plugins:reload", "Take over new versions of backends"),
 }
 STORAGE: dict[str, Entry] = {
     "migrate": ("lading.cli.storage:migrate", "Move images and containers to another backend"),

@@ -21,7 +21,7 @@ from lading.choice import contexts, default_of, policy_of
 from lading.config import Settings
 from lading.containers import Container, Containers, security
 from lading.containers.parts import Parts
-from lading.daemon import remap
+from lading.daemon import reloading, remap
 from lading.errors import LadingError
 from lading.hooks.filesystem import Filesystem
 from lading.hooks.isolation import Isolation
@@ -29,7 +29,7 @@ from lading.hooks.network import NetworkBackend
 from lading.images import Images, Transfers, User
 from lading.linux.cgroups import Cgroup
 from lading.load_policy import Policy
-from lading.monitor import IsolationSpec, Spawner
+from lading.monitor import Spawner
 from lading.networks import Networks
 from lading.operations import Operations
 from lading.store.blobs import Blobs
@@ -67,33 +67,9 @@ def opened(settings: Settings) -> Iterator[Engine]:
 
 def launch_spawner(settings: Settings) -> Spawner:
     """Start the spawner. To be called before this process has any thread."""
-    policy = policy_of(settings)
-    found = []
-    for role in ("isolation", "extension"):
-        make = contexts(settings, role)
-        for origin in backends.discover(role):
-            if role == "extension" and origin.name not in settings.extensions:
-                continue
-            try:
-                policy.check(origin.distribution, origin.target)
-            except LadingError as error:
-                log.warning('%s "%s": %s', role, origin.name, error)
-                continue
-            context = make(origin.name)
-            found.append(
-                IsolationSpec(
-                    origin.name,
-                    origin.target,
-                    context.data,
-                    context.run,
-                    context.options,
-                    role,
-                    origin.distribution,
-                )
-            )
     return Spawner.launch(
-        backends=[s for s in found if s.role == "isolation"],
-        extensions=[s for s in found if s.role == "extension"],
+        backends=reloading.specs(settings, "isolation"),
+        extensions=reloading.specs(settings, "extension"),
         preload=PRELOAD,
         exec_root=Path(settings.exec_root),
     )
@@ -116,6 +92,7 @@ class Engine:
         self.filesystems: Backends[Filesystem] = self._load("filesystem", policy)
         self.network_backends: Backends[NetworkBackend] = self._load("network", policy)
         self.registries: Backends[Any] = self._load("registry", policy)
+        self._reloader = reloading.Reloader(self.roles, spawner, self._watchers)
         self.db = Database(data_root / "metadata.db")
         self.intents = Intents(self.db)
         self.events = Events()
@@ -252,7 +229,12 @@ class Engine:
         names = ("labels", "debug", "log_level", "registry_mirrors", "insecure_registries")
         changes = {name: getattr(settings, name) for name in names}
         self.settings = msgspec.structs.replace(self.settings, **changes)
+        self._reloader.upgraded(self.settings)
         self.events.publish("daemon", "reload", self._identity(), {"name": os.uname().nodename})
+
+    def reload_plugin(self, name: str) -> None:
+        """Take over a new version of a backend; see :class:`~lading.daemon.reloading.Reloader`."""
+        self._reloader.reload(name, self.settings)
 
     def close(self) -> None:
         """Let go of everything; containers live on."""

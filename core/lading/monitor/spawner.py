@@ -20,6 +20,9 @@ from lading.monitor.task import Task
 
 log = logging.getLogger(__name__)
 
+#: Tells a spawner that another one has taken its place.
+RETIRE = b"retire"
+
 
 class Spawner:
     """The daemon's handle of the process that forks for it. All methods are thread safe."""
@@ -29,7 +32,7 @@ class Spawner:
         self._lock = threading.Lock()
         #: Backends and extensions that could not be loaded, by name, with the reason.
         self.failed: Mapping[str, str] = {}
-        self._process, self._control = self._start()
+        self._process, self._control = self._start(settings)
 
     @classmethod
     def launch(
@@ -56,11 +59,30 @@ class Spawner:
             }
         )
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    def replace(self, backends: Sequence[IsolationSpec], *, needed: str) -> None:
+        """Start another spawner, with what is installed now, and let it take all requests.
+
+        Monitors keep the code that they were forked with; the old spawner ends when its tasks
+        have. Raises Unavailable, and changes nothing, when backend ``needed`` does not load.
+        """
+        settings = {**self._settings, "backends": [b.to_wire() for b in backends]}
+        before = self.failed
+        process, control = self._start(settings)
+        if needed in self.failed:
+            reason, self.failed = self.failed[needed], before
+            control.close()
+            process.wait()
+            raise Unavailable(f'isolation backend "{needed}": {reason}')
+        with self._lock:
+            old = self._process, self._control
+            self._process, self._control, self._settings = process, control, settings
+        threading.Thread(target=_retire, args=old, name="old spawner", daemon=True).start()
+
+    def _start(self, settings: Mapping[str, Any]) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = interpreter.start("lading.monitor.spawner_process", theirs.fileno())
-        ours.send(json.dumps(self._settings).encode())
+        ours.send(json.dumps(settings).encode())
         answer = ours.recv(1 << 16)
         if not answer:
             ours.close()
@@ -149,5 +171,15 @@ class Spawner:
         except (BrokenPipeError, ConnectionResetError):
             log.error("the spawner ended with status %s: starting another", self._process.wait())
             self._control.close()
-            self._process, self._control = self._start()
+            self._process, self._control = self._start(self._settings)
             socket.send_fds(self._control, [kind], [connection.fileno()])
+
+
+def _retire(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    """Tell a spawner that it is replaced, and wait for its end."""
+    try:
+        control.send(RETIRE)
+    except OSError:
+        pass  # it has ended already
+    process.wait()
+    control.close()

@@ -128,7 +128,9 @@ def _serve(control: socket.socket, backends: Backends) -> None:
         if not select.select([control], (), (), _QUIET_SECONDS)[0]:
             forks.make_ready()
         kind, fds = wire.receive(control, 16)
-        if not kind:
+        if kind == b"retire":
+            forks.finish()
+        if not fds:
             return
         connection = socket.socket(fileno=fds[0])
         try:
@@ -153,6 +155,7 @@ class _Forks:
         self._backends = backends
         self._parent = os.getpid()
         self._ready: socket.socket | None = None
+        self._tasks: set[int] = set()
 
     def make_ready(self) -> None:
         """Fork the monitor that takes the next request, unless there is one."""
@@ -181,12 +184,27 @@ class _Forks:
 
     def task(self, connection: socket.socket) -> None:
         """Fork a task for a request. Raises OSError."""
-        self._fork(lambda: _run_task(connection, self._parent), self._ready)
+        self._tasks = set(filter(_lives, self._tasks))
+        self._tasks.add(self._fork(lambda: _run_task(connection, self._parent), self._ready))
 
-    def _fork(self, work: Callable[[], None], parents: socket.socket | None) -> None:
-        """Fork a process that closes a socket of its parent's, does ``work`` and ends."""
-        if os.fork() != 0:
-            return
+    def finish(self) -> None:
+        """Wait for the tasks, which end with this process, or for the daemon's end."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        left = {os.pidfd_open(pid) for pid in self._tasks if _lives(pid)}
+        for pidfd in left:
+            poll.register(pidfd, select.POLLIN)
+        while left:
+            for descriptor, _ in poll.poll():
+                if descriptor not in left:
+                    return
+                poll.unregister(descriptor)
+                left.remove(descriptor)
+
+    def _fork(self, work: Callable[[], None], parents: socket.socket | None) -> int:
+        """Fork a process that closes a socket of its parent's, does ``work`` and ends; its pid."""
+        if (pid := os.fork()) != 0:
+            return pid
         status = 1
         try:
             self._control.close()
@@ -200,6 +218,15 @@ class _Forks:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a child is there still: the kernel reaps them, for SIGCHLD is ignored."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _run_task(connection: socket.socket, parent: int) -> None:

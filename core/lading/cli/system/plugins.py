@@ -112,3 +112,23 @@ def inspect(call: Call) -> int:
     for line in missing:
         call.session.warn(f"Error: {line}")
     return 1 if missing else 0
+
+
+@command(
+    "Take over new versions of backends that were installed while the daemon runs",
+    usage="[ROLE/]NAME [[ROLE/]NAME...]",
+    arguments=at_least(1),
+)
+def reload(call: Call) -> int:
+    """Containers that run keep the code that they were started with."""
+    failed = False
+    for word in call.args:
+        role, _, name = word.rpartition("/")
+        try:
+            call.session.post(f"/lading/plugins/{name}/reload", role=role)
+        except Failure as error:
+            call.session.warn(error.message)
+            failed = True
+        else:
+            call.session.print(word)
+    return 1 if failed else 0
