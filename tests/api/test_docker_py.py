@@ -178,3 +178,77 @@ def test_the_daemon_describes_itself(client: docker.DockerClient) -> None:
     assert client.info()["OSType"] == "linux"
     if client.api._version != "1.24":  # came with 1.25
         assert client.df()["Images"]
+
+
+def test_a_wait_ends_although_the_container_is_started_anew(client: docker.DockerClient) -> None:
+    policy = {"Name": "always"}
+    made = client.containers.run("busybox", ["sleep", "0.3"], detach=True, restart_policy=policy)
+    try:
+        assert made.wait(timeout=30)["StatusCode"] == 0
+    finally:
+        made.remove(force=True)
+
+
+def test_what_an_exec_writes_is_framed_as_its_start_says(client: docker.DockerClient, container):
+    made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
+    assert client.api.exec_start(made) == b"hello\r\n"
+    made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
+    assert client.api.exec_start(made, tty=True) == b"hello\r\n"
+
+
+def test_a_commit_meets_the_end_of_the_container(client: docker.DockerClient) -> None:
+    for _ in range(5):
+        made = client.containers.run("busybox", ["true"], detach=True)
+        image = made.commit()
+        made.remove(force=True)
+        client.images.remove(image.id)
+
+
+def test_info_counts_images_that_only_others_build_on(client: docker.DockerClient) -> None:
+    context = io.BytesIO(b"FROM busybox\nENV a=b\nENV c=d\n")
+    image, _ = client.images.build(fileobj=context, tag="docker-py-count")
+    assert client.info()["Images"] == len({i.id for i in client.images.list(all=True)})
+    client.images.remove(image.id, force=True)
+
+
+def test_a_network_s_links_name_containers_that_come_later(client: docker.DockerClient) -> None:
+    network = client.networks.create("docker-py-links")
+    made = client.containers.create("busybox", ["sleep", "60"], network="docker-py-links")
+    made.start()
+    other = None
+    try:
+        network.disconnect(made)
+        network.connect(made, links=[("docker-py-later", "bar")])
+        other = client.containers.run(
+            "busybox", ["sleep", "60"], name="docker-py-later", network="docker-py-links",
+            detach=True,
+        )  # fmt: skip
+        _, said = made.exec_run(["ping", "-c1", "-W1", "bar"], privileged=True)
+        other.reload()
+        address = other.attrs["NetworkSettings"]["Networks"]["docker-py-links"]["IPAddress"]
+        assert f"PING bar ({address})" in said.decode()
+        network.disconnect(made)
+        with pytest.raises(APIError):
+            network.disconnect(made, force=True)
+    finally:
+        for one in filter(None, (made, other)):
+            one.remove(force=True)
+        network.remove()
+
+
+def test_a_link_is_removed_and_the_container_stays(client: docker.DockerClient, container) -> None:
+    made = client.containers.run(
+        "busybox", ["sleep", "60"], links={container.name: "db"}, detach=True
+    )
+    try:
+        client.api.remove_container(f"{made.name}/db", link=True)
+        assert b"db" not in made.exec_run(["cat", "/etc/hosts"]).output.split()
+        made.reload()
+        assert not made.attrs["HostConfig"]["Links"]
+        with pytest.raises(NotFound):
+            client.api.remove_container(f"{made.name}/db", link=True)
+        with pytest.raises(APIError):
+            client.api.remove_container(made.name, link=True)
+        assert client.containers.get(made.id).status == "running"
+    finally:
+        made.remove(force=True)

@@ -19,7 +19,7 @@ from lading.api.routes import Routes
 from lading.api.version import version_of
 from lading.archive import PathStat
 from lading.containers import CommitOptions, Container, ListOptions
-from lading.errors import Invalid, NotFound
+from lading.errors import Conflict, Invalid, NotFound
 from lading.http.messages import Request, Response
 from lading.model.docker import (
     ContainerConfig,
@@ -61,6 +61,7 @@ class ContainerRoutes:
         routes.add("POST", f"{one}/update", self.update)
         routes.add("POST", f"{one}/resize", self.resize)
         routes.add("DELETE", one, self.remove)
+        routes.add("DELETE", f"{one}/{{alias}}", self.unlink)
         routes.add("HEAD", f"{one}/archive", self.archive_stat)
         routes.add("GET", f"{one}/archive", self.archive_get)
         routes.add("PUT", f"{one}/archive", self.archive_put)
@@ -180,12 +181,21 @@ class ContainerRoutes:
     def remove(self, request: Request) -> Response:
         """``DELETE /containers/X``."""
         query = request.query
+        if query.flag("link"):
+            raise Conflict("a link has the form CONTAINER/ALIAS: this is a container's own name")
         self._containers.remove(
             request.values["id"],
             force=query.flag("force"),
             volumes=query.flag("v"),
-            link=query.flag("link"),
         )
+        return Response(204)
+
+    def unlink(self, request: Request) -> Response:
+        """``DELETE /containers/PARENT/ALIAS?link=1``."""
+        ref, alias = request.values["id"], request.values["alias"]
+        if not request.query.flag("link"):
+            raise NotFound(f"No such container: {ref}/{alias}")
+        self._containers.unlink(ref, alias)
         return Response(204)
 
     def prune(self, request: Request) -> Response:

@@ -78,5 +78,5 @@ class NetworkRoutes:
     def disconnect(self, request: Request) -> Response:
         """``POST /networks/X/disconnect``."""
         wanted = decode(body(request), NetworkDisconnect)
-        self._containers.disconnect(request.values["id"], wanted.container, force=wanted.force)
+        self._containers.disconnect(request.values["id"], wanted.container)
         return Response(200)

@@ -71,7 +71,7 @@ class SystemRoutes:
             "ContainersRunning": running,
             "ContainersPaused": paused,
             "ContainersStopped": len(states) - running - paused,
-            "Images": len(engine.images.list()),
+            "Images": len(engine.images.list(all=True)),
             "NGoroutines": 0,
             "NEventsListener": 0,
             "SystemTime": now(),

@@ -175,14 +175,16 @@ class Containers:
         """Change limits and the restart policy, also while it runs; returns warnings."""
         return self._control.update(self._table.find(ref), update)
 
-    def remove(
-        self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
-    ) -> None:
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it; with ``volumes`` its anonymous volumes too, with ``force`` a running one.
 
         Raises Conflict when it runs, or is being removed already.
         """
         self._control.remove(self._table.find(ref), force=force, volumes=volumes)
+
+    def unlink(self, ref: str, alias: str) -> None:
+        """Take away the link by which it knows another container. Raises NotFound."""
+        self._connector.unlink(self._table.find(ref), alias)
 
     def wait(self, ref: str, condition: str = "not-running") -> Wait:
         """Promise the exit: ``not-running``, ``next-exit`` or ``removed``.
@@ -357,9 +359,9 @@ class Containers:
         """Join a network, whether it runs or not. Raises Conflict, Denied, NotFound."""
         self._connector.connect(self._table.find(ref), network, settings)
 
-    def disconnect(self, network: str, ref: str, *, force: bool = False) -> None:
+    def disconnect(self, network: str, ref: str) -> None:
         """Leave a network. Raises NotFound, Denied."""
-        self._connector.disconnect(self._table.find(ref), network, force=force)
+        self._connector.disconnect(self._table.find(ref), network)
 
     def users_of_image(self, image_id: str) -> Sequence[Container]:
         """The containers that were made from an image."""

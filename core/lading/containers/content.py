@@ -7,7 +7,7 @@ import os
 import posixpath
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 
 import msgspec
@@ -262,11 +262,16 @@ class Content:
             return
         backend.require("pause")
         isolated = self._parts.isolated(record.id)
-        backend.hook.pause(container=isolated)
+        try:
+            backend.hook.pause(container=isolated)
+        except NotFound:
+            yield  # it has just ended by itself
+            return
         try:
             yield
         finally:
-            backend.hook.resume(container=isolated)
+            with suppress(NotFound):  # killed meanwhile
+                backend.hook.resume(container=isolated)
 
 
 def _reference(options: CommitOptions) -> str:

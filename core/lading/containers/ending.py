@@ -100,10 +100,10 @@ class Endings:
         else:
             self._table.save_state(live, state)
         self._tell(live, exit)
-        if not restarts:
-            for wait in live.exits:
-                wait.resolve(exit.code)
-            live.exits.clear()
+        # Also when it is started anew: an end is what they wait for.
+        for wait in live.exits:
+            wait.resolve(exit.code)
+        live.exits.clear()
         self.clean(live)
         if monitor is not None:
             monitor.close()

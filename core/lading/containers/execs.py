@@ -130,7 +130,9 @@ class Execs:
         if record.can_remove:
             raise Conflict(f"Error: Exec command {exec_id} has already run")
         require_running(live)
-        stream = ExecStream(self, live, record, size or record.console_size)
+        # Docker frames the output by what the start says, whatever the exec was made with.
+        raw = record.tty if tty is None else tty
+        stream = ExecStream(self, live, record, size or record.console_size, raw=raw)
         if not detach:
             return stream
         stream.run(None, -1)
@@ -269,9 +271,15 @@ class ExecStream:
     """An exec that starts when its client is connected."""
 
     def __init__(
-        self, execs: Execs, live: Live, record: Exec, size: tuple[int, int] | None
+        self,
+        execs: Execs,
+        live: Live,
+        record: Exec,
+        size: tuple[int, int] | None,
+        *,
+        raw: bool,
     ) -> None:
-        self.tty = record.tty
+        self.tty = raw
         self._execs = execs
         self._live = live
         self._record = record
@@ -297,6 +305,7 @@ class ExecStream:
             stderr=record.open_stderr,
             detach_keys=parse_detach_keys(record.detach_keys),
             prelude=head,
+            framed=not self.tty,
         )
         try:
             self.run(attach, descriptor)

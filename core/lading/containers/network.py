@@ -12,7 +12,7 @@ from lading.containers import modes
 from lading.containers.parts import Parts
 from lading.containers.records import Container
 from lading.containers.table import Live, Table
-from lading.errors import Conflict
+from lading.errors import Conflict, NotFound
 from lading.model.docker import EndpointSettings, NetworkingConfig
 from lading.networks import Link, Sandbox
 
@@ -42,8 +42,7 @@ class Connector:
 
     def _links(self, record: Container) -> Iterator[Link]:
         for text in record.host_config.links:
-            name, colon, alias = text.partition(":")
-            alias = alias.rpartition("/")[2] if colon else name.rpartition("/")[2]
+            name, alias = _linked(text)
             other = self._table.find(name.removeprefix("/")).record
             if not other.state.running:
                 raise Conflict(
@@ -76,11 +75,11 @@ class Connector:
             if sandbox is not None:
                 write_files(live.record, sandbox)
 
-    def disconnect(self, live: Live, network: str, *, force: bool) -> None:
+    def disconnect(self, live: Live, network: str) -> None:
         """Leave a network."""
         networks = self._parts.networks
         with live.lock:
-            sandbox = networks.disconnect(network, live.record, force=force)
+            sandbox = networks.disconnect(network, live.record)
             found = networks.get(network)
             endpoints = {
                 name: settings
@@ -88,6 +87,19 @@ class Connector:
                 if name not in (network, found.name, found.id)
             }
             self._save(live, endpoints)
+            if sandbox is not None:
+                write_files(live.record, sandbox)
+
+    def unlink(self, live: Live, alias: str) -> None:
+        """Take a link away. Raises NotFound when there is none of that name."""
+        with live.lock:
+            host = live.record.host_config
+            links = [text for text in host.links if _linked(text)[1] != alias]
+            if links == host.links:
+                raise NotFound(f'container "/{live.record.name}" has no link "{alias}"')
+            host = msgspec.structs.replace(host, links=links)
+            self._table.save(live, msgspec.structs.replace(live.record, host_config=host))
+            sandbox = self._parts.networks.unlink(live.record, alias)
             if sandbox is not None:
                 write_files(live.record, sandbox)
 
@@ -108,3 +120,9 @@ def write_files(record: Container, sandbox: Sandbox, hostname: str = "") -> None
     ):
         if content:
             Path(path).write_text(content)
+
+
+def _linked(text: str) -> tuple[str, str]:
+    """The other container and the alias of ``NAME:ALIAS``, ``NAME`` or ``/NAME:/OURS/ALIAS``."""
+    name, colon, alias = text.partition(":")
+    return name, (alias if colon else name).rpartition("/")[2]

@@ -55,6 +55,7 @@ class Client:
         self._reading = spec.stdin and streams.input is not None
         self._feeds = self._reading
         keys = DETACH_KEYS if spec.detach_keys is None else spec.detach_keys
+        self.framed = not streams.terminal if spec.framed is None else spec.framed
         self._keys = DetachKeys(keys if streams.terminal else b"")
         self._pending: deque[memoryview] = deque()
         self._half_closed = False

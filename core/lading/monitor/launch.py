@@ -99,7 +99,8 @@ class AttachSpec:
     """One client of a process's streams.
 
     ``fd`` names its stream socket among the descriptors that go with the request. Output comes
-    in Docker's frames, raw for a terminal; what the client sends goes to stdin when ``stdin``.
+    in Docker's frames or raw as ``framed`` says, by default raw for a terminal; what the client
+    sends goes to stdin when ``stdin``.
     ``detach_keys`` are looked for in the input of a terminal (None = :data:`DETACH_KEYS`, empty =
     never); ``prelude`` is sent before any output.
     """
@@ -110,6 +111,7 @@ class AttachSpec:
     stderr: bool = True
     detach_keys: bytes | None = None
     prelude: bytes = b""
+    framed: bool | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The members as JSON."""
@@ -121,6 +123,7 @@ class AttachSpec:
             "stderr": self.stderr,
             "detach_keys": None if keys is None else keys.decode("latin-1"),
             "prelude": b64encode(self.prelude).decode("ascii"),
+            "framed": self.framed,
         }
 
     @classmethod

@@ -238,12 +238,10 @@ class Streams:
         self._sink.write(stream, data)
         if not self._clients:
             return
-        header = b""
-        if not self.terminal:
-            header = bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big")
+        header = bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big")
         for client in tuple(self._clients):
             if client.wants(stream):
-                client.send(header, data)
+                client.send(header if client.framed else b"", data)
 
     def throttle(self, output: Output) -> None:
         """Pause an output while a client of it is slow."""

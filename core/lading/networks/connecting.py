@@ -75,7 +75,11 @@ class Connecting:
                 dns_names=dns_names(network, container, settings),
                 default_route=not routed and not network.internal,
             )
-            changed = msgspec.structs.replace(live, endpoints=(*live.endpoints, endpoint))
+            changed = msgspec.structs.replace(
+                live,
+                endpoints=(*live.endpoints, endpoint),
+                links={**live.links, **membership.links(settings)},
+            )
             parts.lives[container.id] = changed
         try:
             parts.endpoints.attach(endpoint, live.path)
@@ -85,7 +89,7 @@ class Connecting:
             raise
         return changed
 
-    def disconnect(self, network: Network, container: Subject, *, force: bool) -> Sandbox | None:
+    def disconnect(self, network: Network, container: Subject) -> Sandbox | None:
         """See :meth:`lading.networks.Networks.disconnect`."""
         parts = self._parts
         if network.driver == "host":
@@ -94,15 +98,14 @@ class Connecting:
             joined = dict(parts.joined(container))
             live = parts.lives.get(container.id)
             if network.id not in joined:
-                if force:
-                    return None
                 raise NotFound(
                     f"container {container.id} is not connected to network {network.name}"
                 )
-            del joined[network.id]
+            gone = membership.links(joined.pop(network.id))
             endpoint = live.endpoint(network.id) if live is not None else None
             if live is not None and endpoint is not None:
-                live = self._detach(live, endpoint)
+                links = {a: name for a, name in live.links.items() if a not in gone}
+                live = self._detach(msgspec.structs.replace(live, links=links), endpoint)
             self._remember(container, joined)
         return self._changed(live, container, "disconnect", network)
 
@@ -131,6 +134,17 @@ class Connecting:
             endpoints = tuple(routed if e is candidate else e for e in live.endpoints)
             return msgspec.structs.replace(live, endpoints=endpoints)
         return live
+
+    def unlink(self, container: Subject, alias: str) -> Sandbox | None:
+        """See :meth:`lading.networks.Networks.unlink`."""
+        with self._lock:
+            live = self._parts.lives.get(container.id)
+            if live is None or alias not in live.links:
+                return None
+            links = {a: name for a, name in live.links.items() if a != alias}
+            live = msgspec.structs.replace(live, links=links)
+            self._parts.enter(live)
+        return self._parts.contents.sandbox(live, container, self._parts.lives)
 
     def _remember(self, container: Subject, joined: dict[str, EndpointSettings]) -> None:
         self._parts.state.save_membership(container.id, joined)

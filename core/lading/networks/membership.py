@@ -59,6 +59,15 @@ def _checked(settings: EndpointSettings) -> EndpointSettings:
     return settings
 
 
+def links(settings: EndpointSettings) -> dict[str, str]:
+    """The names that a container knows others by on one network, and what they are called."""
+    found = {}
+    for row in settings.links:
+        name, _, alias = row.partition(":")
+        found[alias or name] = name
+    return found
+
+
 def normal_mac(text: str) -> str:
     """A hardware address as ``02:42:..`` in lower case. Raises Invalid."""
     mac = text.lower().replace("-", ":")

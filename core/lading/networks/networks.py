@@ -292,9 +292,13 @@ class Networks:
         """
         return self._connecting.connect(self._table.find(ref), container, settings)
 
-    def disconnect(self, ref: str, container: Subject, *, force: bool = False) -> Sandbox | None:
-        """Leave a network; likewise. Raises NotFound when it is not on it (unless ``force``)."""
-        return self._connecting.disconnect(self._table.find(ref), container, force=force)
+    def disconnect(self, ref: str, container: Subject) -> Sandbox | None:
+        """Leave a network; likewise. Raises NotFound when it is not on it."""
+        return self._connecting.disconnect(self._table.find(ref), container)
+
+    def unlink(self, container: Subject, alias: str) -> Sandbox | None:
+        """Forget the name that a running container knows another one by; likewise."""
+        return self._connecting.unlink(container, alias)
 
     def of(self, container: Subject) -> ContainerNetworks:
         """What ``inspect`` shows of a container's networks, running or not."""

@@ -138,9 +138,7 @@ class Sandboxes:
     ) -> dict[str, str]:
         found = {link.alias: link.container for link in links}
         for one in settings.values():
-            for row in one.links:
-                name, _, alias = row.partition(":")
-                found[alias or name] = name
+            found |= membership.links(one)
         for link in links:
             if link.container not in self._parts.lives:
                 raise Conflict(
