@@ -205,6 +205,27 @@ def test_limits_of_steps(daemon: Daemon, client: str) -> None:
     daemon.client("lading", "rmi", "limited", "limited:two")
 
 
+def test_platforms(daemon: Daemon, client: str) -> None:
+    """An image of another platform is not taken for the one that is wanted."""
+    # Nobody listens there: what is not here cannot be had.
+    name = "127.0.0.1:1/box"
+    daemon.client("lading", "tag", "busybox", name)
+    here = f"FROM {name}\n"
+    built(daemon, here, client=client)
+    for flag in ("--pull", "--platform=linux/s390x"):
+        assert "Successfully" not in built(daemon, here, flag, client=client, check=False)
+    daemon.client("lading", "rmi", name)
+    text = "FROM scratch\nCOPY <<E /f\nE\n"
+    flags = ("--platform", "linux/arm/v7", "-t", "foreign")
+    built(daemon, text, *flags, client=client)
+    shown = json.loads(daemon.client("lading", "inspect", "foreign").stdout)[0]
+    assert (shown["Os"], shown["Architecture"], shown["Variant"]) == ("linux", "arm", "v7")
+    built(daemon, text, "-t", "foreign", client=client)
+    shown = json.loads(daemon.client("lading", "inspect", "foreign").stdout)[0]
+    assert shown["Architecture"] != "arm"
+    daemon.client("lading", "rmi", "foreign")
+
+
 def test_network_of_a_step(daemon: Daemon) -> None:
     text = (
         "FROM busybox\nRUN --network=none echo none: $(ls /sys/class/net)\n"

@@ -12,6 +12,7 @@ from lading.build.state import State
 from lading.build.steps import Steps, Tools
 from lading.errors import Cancelled, Invalid, NotFound
 from lading.images import Image
+from lading.model import platforms
 from lading.model.dockerfile import Instruction
 from lading.operations import carried
 
@@ -98,6 +99,7 @@ class Stages:
             image, self._tools.images.get, self._plan.globals, self._tools.options.arguments,
             self._escape,
         )  # fmt: skip
+        state.platform = stage.platform or self._tools.options.platform
         voice.tell(f" ---> {state.identity[7:19]}\n", hold=True)
         steps = Steps(self._tools, stage, voice, announce, source)
         steps.run(state)
@@ -151,10 +153,20 @@ class Stages:
 
     def _fetched(self, name: str, platform: str, voice: Voice) -> Image:
         images = self._tools.images
+        wanted = platforms.parse(platform) if platform else None
         if not self._tools.options.pull:
             try:
-                return images.get(name)
+                image = images.get(name)
             except NotFound:
                 pass
+            else:
+                if wanted is None or wanted.accepts(*image.platform):
+                    return image
         self._pull(name, platform, voice.emit)
-        return images.get(name)
+        image = images.get(name)
+        if wanted is not None and not wanted.accepts(*image.platform):
+            raise NotFound(
+                f"image with reference {name} was found but does not match the specified "
+                f"platform: wanted {wanted}, actual: {'/'.join(filter(None, image.platform))}"
+            )
+        return image

@@ -26,6 +26,7 @@ class State:
     globals: Mapping[str, str]
     given: Mapping[str, str | None]
     author: str = ""
+    platform: str = ""
 
     @classmethod
     def of(
@@ -42,6 +43,11 @@ class State:
             settings = dict(msgspec.json.decode(image.config_bytes).get("config") or {})
         change = Change(settings, escape=escape)
         return cls(image.id if image else "", load, change, globals, given)
+
+    @property
+    def key(self) -> str:
+        """What the next step stands on."""
+        return self.identity or f"scratch {self.platform}"
 
     @property
     def image(self) -> Image | None:

@@ -103,7 +103,7 @@ class Steps:
     def metadata(self, state: State, shown: str) -> None:
         """A step that changes only settings, which ``state`` has already."""
         created_by = f"/bin/sh -c #(nop)  {shown}"
-        key = key_of(state.identity, created_by, repr(sorted(state.settings.items())), self._time)
+        key = key_of(state.key, created_by, repr(sorted(state.settings.items())), self._time)
         if not self._hit(state, key, created_by):
             self._derive(state, key, None, created_by)
 
@@ -119,9 +119,7 @@ class Steps:
         shown = " ".join(words)
         prefix = f"|{len(arguments)} {' '.join(arguments)} " if arguments else ""
         flags = repr((instruction.flags, tools.hosting.key(mounts, self._source)))
-        key = key_of(
-            state.identity, "RUN", repr((words, script)), repr(arguments), flags, self._time
-        )
+        key = key_of(state.key, "RUN", repr((words, script)), repr(arguments), flags, self._time)
         if self._hit(state, key, prefix + shown):
             return
         image = state.image
@@ -170,13 +168,13 @@ class Steps:
         )
         named = repr((work.sources, list(work.exclude), work.files))
         what = named if content.startswith("sha256:") else ""
-        return key_of(state.identity, work.name, work.dest, flags, what, content, self._time)
+        return key_of(state.key, work.name, work.dest, flags, what, content, self._time)
 
     def _workdir(self, state: State, instruction: Instruction) -> None:
         state.settings = workdir(state.settings, state.replaced(instruction.rest))
         place = str(state.settings["WorkingDir"])
         created_by = f"/bin/sh -c #(nop) WORKDIR {place}"
-        key = key_of(state.identity, created_by, self._time)
+        key = key_of(state.key, created_by, self._time)
         if not self._hit(state, key, created_by):
             with self._tools.layers.prepared(None, Copying("WORKDIR", (), place)) as ready:
                 self._derive(state, key, ready.write(state.image)[0], created_by)
@@ -212,7 +210,7 @@ class Steps:
         epoch = self._epoch
         image_id = self._tools.making.derived(
             state.image, settings, layer, created_by=created_by, author=state.author,
-            created="" if epoch is None else timestamp(epoch * 10**9),
+            created="" if epoch is None else timestamp(epoch * 10**9), platform=state.platform,
         )  # fmt: skip
         self._tools.hold(image_id)
         self._tools.cache.put(key, image_id, state.identity, created_by)

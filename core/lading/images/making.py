@@ -14,7 +14,7 @@ from lading.hooks.common import Mount
 from lading.images.catalog import Catalog
 from lading.images.changes import apply_changes
 from lading.images.records import Image, NewLayer
-from lading.model import oci
+from lading.model import oci, platforms
 from lading.model.platforms import architecture
 from lading.store.blobs import CHUNK, Blobs
 from lading.store.clock import now
@@ -154,9 +154,18 @@ class Making:
         comment: str = "",
         container: str = "",
         created: str = "",
+        platform: str = "",
     ) -> str:
-        """An image that adds a layer (or only history) and settings to another."""
-        base: dict[str, Any] = msgspec.json.decode(parent.config_bytes) if parent else {}
+        """An image that adds a layer (or only history) and settings to another.
+
+        ``platform`` is that of an image without a parent.
+        """
+        wanted = platforms.parse(platform)
+        base: dict[str, Any] = {
+            "architecture": wanted.architecture, "os": wanted.system, "variant": wanted.variant
+        }  # fmt: skip
+        if parent:
+            base = msgspec.json.decode(parent.config_bytes)
         layers = [
             NewLayer(la.diff_id, la.digest, la.media_type, la.size, la.length)
             for la in (parent.layers if parent else ())
@@ -171,8 +180,8 @@ class Making:
             line["comment"] = comment
         history: dict[str, Any] = {**line} if layer is not None else {**line, "empty_layer": True}
         config: dict[str, Any] = {
-            "architecture": base.get("architecture") or architecture(),
-            "os": base.get("os") or "linux",
+            "architecture": base.get("architecture") or wanted.architecture,
+            "os": base.get("os") or wanted.system,
             "created": created,
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [la.diff_id for la in layers]},

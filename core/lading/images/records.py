@@ -49,6 +49,11 @@ class Image:
         return self.config.created or ""
 
     @property
+    def platform(self) -> tuple[str, str, str]:
+        """System, architecture and variant."""
+        return self.config.os, self.config.architecture, self.config.variant
+
+    @property
     def size(self) -> int:
         """Bytes of all files of all layers."""
         return sum(max(layer.size, 0) for layer in self.layers)
