@@ -15,7 +15,8 @@ Glossary
                ``root.path`` is ``rootfs`` under the bundle, an empty directory.
 ``rootfs``     the recipe that becomes the root: mounts that the backend makes on the
                container's root *inside the container's mount namespace* (or one of its own),
-               so that the host's mount table stays as it was.
+               so that the host's mount table stays as it was. A source may be a block device,
+               which the container's own list of devices does not have.
 ``init``       the container's first process.
 
 Where hooks run. ``create``, ``start`` and ``exec`` run in single-threaded children of the

@@ -71,10 +71,11 @@ def _accompany(
         state.save(plan.container)
         resources = plan.config.linux.get("resources") or {}
         plan.group.apply(resources)
-        if rules := resources.get("devices"):
-            plan.group.apply_devices(rules)
         keeper.send_streams(channel, plan.stdio)
         console = attendance.accompany(plan, channel, pid)
+        if rules := resources.get("devices"):
+            # Only now: the root may lie on a disk of its own, which its container may not open.
+            plan.group.apply_devices(rules)
         state.save(plan.container, waiting=True)
     except BaseException:
         channel.close()

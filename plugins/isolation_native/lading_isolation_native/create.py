@@ -36,11 +36,15 @@ def create(
     pid = 0
     ours, theirs = Channel.pair()
     try:
-        _prepare_cgroup(container, group, config.linux.get("resources") or {})
+        resources = config.linux.get("resources") or {}
+        _prepare_cgroup(container, group, resources)
         descriptors.give(stdio, config.outside(config.process.uid))
         pid = _fork(plan, ours, theirs)
         theirs.close()
         console = attendance.accompany(plan, ours, pid)
+        if rules := resources.get("devices"):
+            # Only now: the root may lie on a disk of its own, which its container may not open.
+            group.apply_devices(rules)
         State.of(pid, cgroup).save(container, waiting=True)
     except BaseException:
         ours.close()
@@ -55,8 +59,6 @@ def _prepare_cgroup(container: Container, group: Cgroup, resources: Mapping[str,
         State.forget(container)
         raise Conflict(f'container "{container.id}": its cgroup has processes already')
     group.apply(resources)
-    if rules := resources.get("devices"):
-        group.apply_devices(rules)
 
 
 def _undo(container: Container, pid: int, group: Cgroup) -> None:
