@@ -207,6 +207,8 @@ def _arguments(call: Call) -> dict[str, str | None]:
     for value in call.texts("build-arg"):
         name, equals, setting = value.partition("=")
         found[name] = setting if equals else os.environ.get(name)
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        found.setdefault("SOURCE_DATE_EPOCH", epoch)
     settings = call.session.settings.table("proxies")
     for name, setting in proxies(settings, call.session.host).items():
         found.setdefault(name, setting)
