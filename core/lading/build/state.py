@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lading.build.planner import PREDEFINED
+from lading.containers.merge import PATH
 from lading.errors import Invalid
 from lading.images import Image
 from lading.images.changes import Change
@@ -41,6 +42,9 @@ class State:
         settings: dict[str, Any] = {}
         if image is not None:
             settings = dict(msgspec.json.decode(image.config_bytes).get("config") or {})
+        environment = list(settings.get("Env") or ())
+        if not any(row.startswith("PATH=") for row in environment):
+            settings["Env"] = [*environment, PATH]
         change = Change(settings, escape=escape)
         return cls(image.id if image else "", load, change, globals, given)
 

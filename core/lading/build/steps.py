@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from lading.build.cache import Cache, key_of
 from lading.build.candidates import Candidates
 from lading.build.hosting import Hosting
@@ -102,7 +100,7 @@ class Steps:
 
     def metadata(self, state: State, shown: str) -> None:
         """A step that changes only settings, which ``state`` has already."""
-        created_by = f"/bin/sh -c #(nop)  {shown}"
+        created_by = _noted(state, f" {shown}")
         key = key_of(state.key, created_by, repr(sorted(state.settings.items())), self._time)
         if not self._hit(state, key, created_by):
             self._derive(state, key, None, created_by)
@@ -153,8 +151,9 @@ class Steps:
                 content = ready.content()
             key = self._copy_key(state, work, content)
             before = state.identity
-            owner = f"--chown={work.owner} " if work.owner else ""
-            created_by = f"/bin/sh -c #(nop) {work.name} {owner}{content} in {work.shown} "
+            # Docker's line, which has no space there.
+            owner = f"--chown={work.owner}" if work.owner else ""
+            created_by = _noted(state, f"{work.name} {owner}{content} in {work.shown} ")
             if not self._hit(state, key, created_by):
                 if not written:
                     layer, content = ready.write(state.image)
@@ -173,7 +172,7 @@ class Steps:
     def _workdir(self, state: State, instruction: Instruction) -> None:
         state.settings = workdir(state.settings, state.replaced(instruction.rest))
         place = str(state.settings["WorkingDir"])
-        created_by = f"/bin/sh -c #(nop) WORKDIR {place}"
+        created_by = _noted(state, f"WORKDIR {place}")
         key = key_of(state.key, created_by, self._time)
         if not self._hit(state, key, created_by):
             with self._tools.layers.prepared(None, Copying("WORKDIR", (), place)) as ready:
@@ -217,6 +216,6 @@ class Steps:
         state.identity = image_id
 
 
-def settings_of(image: Image) -> dict[str, Any]:
-    """The config of an image that its children begin with."""
-    return dict(msgspec.json.decode(image.config_bytes).get("config") or {})
+def _noted(state: State, what: str) -> str:
+    """Docker's line of history for a step that runs nothing."""
+    return f"{' '.join(state.settings.get('Shell') or _SHELL)} #(nop) {what}"

@@ -85,6 +85,10 @@ class Change:
             # The base image's command was meant for its own entry point.
             self.config.pop("Cmd", None)
         shown = self.config[name.capitalize()] if name in ("CMD", "ENTRYPOINT") else text
+        if name == "EXPOSE":
+            shown = " ".join(sorted(text.split()))
+        if name in ("SHELL", "VOLUME"):
+            shown = f"[{' '.join(exec_form(text) or text.split())}]"
         if isinstance(shown, list):
             shown = "[" + " ".join(json.dumps(w, ensure_ascii=False) for w in shown) + "]"
         return f"{name} {shown}"
