@@ -208,8 +208,17 @@ def test_wrong_mounts(daemon: Daemon, tmp_path: Path, mount: str, told: str) -> 
     assert told in out
 
 
-def test_more_rights_are_refused(daemon: Daemon, tmp_path: Path) -> None:
-    text = "FROM busybox\nRUN --security=insecure true\n"
-    code, out = build(daemon, "lading", tmp_path, {"Dockerfile": text})
-    assert code != 0
-    assert "RUN --security=insecure is not allowed" in out
+def test_more_rights_are_asked_for(daemon: Daemon, client: str, tmp_path: Path) -> None:
+    rights = {"--security=insecure": "security.insecure", "--network=host": "network.host"}
+    for flag, entitlement in rights.items():
+        probe = "grep CapEff /proc/self/status; echo net $(ls /sys/class/net)"
+        text = f"FROM busybox\nRUN {flag} {probe}\n"
+        code, out = build(daemon, client, tmp_path, {"Dockerfile": text})
+        assert code != 0
+        assert f"RUN {flag} is not allowed (give it: --allow {entitlement})" in out
+        if client == "lading":
+            code, out = build(daemon, client, tmp_path, {}, "--allow", entitlement)
+            assert code == 0, out
+            insecure = entitlement == "security.insecure"
+            assert ("CapEff:\t00000000a80425fb" not in out) == insecure
+            assert ("net eth0 lo\n" in out) == insecure

@@ -110,6 +110,7 @@ def _options(request: Request) -> BuildOptions:
         prefixes=query.get("progress") == "plain",
         marked=query.get("progress") == "stages",
         session=query.get("session"),
+        allowed=query.all("allow"),
         platform=query.get("platform"),
         arguments=_map(query, "buildargs"),
         labels={k: v or "" for k, v in _map(query, "labels").items()},

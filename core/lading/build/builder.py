@@ -142,7 +142,7 @@ class Builder:
         file = parse(text, _shown(options.dockerfile))
         chosen = plan(file, options.arguments, options.target, options.platform)
         stop = Stop()
-        runner = Runner(self._containers, options.host, self._intents, stop)
+        runner = Runner(self._containers, options.host, options.allowed, self._intents, stop)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
         layers = Layers(
             self._images, self._archives, self._spawner, directory, digests, options.epoch

@@ -31,6 +31,7 @@ class BuildOptions:
     prefixes: bool = False
     marked: bool = False
     target: str = ""
+    allowed: Sequence[str] = ()
     session: str = ""
     platform: str = ""
     arguments: Mapping[str, str | None] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import codecs
 import difflib
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -73,10 +73,11 @@ class Runner:
         self,
         containers: Containers,
         host: HostConfig,
+        allowed: Collection[str],
         intents: Intents,
         stop: Stop,
     ) -> None:
-        self._containers, self._host = containers, host
+        self._containers, self._host, self._allowed = containers, host, allowed
         self._intents, self._stop = intents, stop
 
     def run(
@@ -165,18 +166,19 @@ class Runner:
                     tell(text)
         return wait.result()[0]
 
+    def check(self, instruction: Instruction) -> None:
+        """Raise Invalid or Denied for flags that are wrong or may not be used, though the cache
+        may have the result of others who may."""
+        self._hosting(instruction, Given())
+
     def _hosting(self, instruction: Instruction, given: Given) -> HostConfig:
         # What it writes goes to the client; nobody asks for it later.
         host = msgspec.structs.replace(self._host, log_config=LogConfig(type="none"))
         for flag, value in instruction.flags:
             if flag == "network":
-                host = msgspec.structs.replace(host, network_mode=_network(value))
+                host = self._networked(host, value)
             elif flag == "security":
-                if value != "sandbox":
-                    raise Denied(
-                        f"RUN --security={value} is not allowed: a Dockerfile gets no more rights "
-                        "than a container has by default"
-                    )
+                host = self._secured(host, value)
             elif flag != "mount":
                 near = difflib.get_close_matches(flag, _FLAGS, 1)
                 told = f"did you mean --{near[0]}?" if near else "--mount --network --security"
@@ -185,11 +187,27 @@ class Runner:
             host, mounts=[*host.mounts, *given.mounts], tmpfs={**host.tmpfs, **given.tmpfs}
         )
 
+    def _networked(self, host: HostConfig, value: str) -> HostConfig:
+        if value not in ("default", "none", "host"):
+            raise Invalid(f"invalid network mode {value!r} (default, none or host)")
+        if value == "default":
+            return host
+        if value == "host" and host.network_mode != "host":
+            self._check_allowed("--network=host", "network.host")
+        return msgspec.structs.replace(host, network_mode=value)
 
-def _network(value: str) -> str:
-    if value not in ("default", "none", "host"):
-        raise Invalid(f"invalid network mode {value!r}")
-    return "" if value == "default" else value
+    def _secured(self, host: HostConfig, value: str) -> HostConfig:
+        if value not in ("sandbox", "insecure"):
+            raise Invalid(f"invalid security mode {value!r} (sandbox or insecure)")
+        if value == "sandbox":
+            return host
+        self._check_allowed("--security=insecure", "security.insecure")
+        return msgspec.structs.replace(host, privileged=True)
+
+    def _check_allowed(self, what: str, entitlement: str) -> None:
+        """Who builds may give a Dockerfile more rights; it cannot take them by itself."""
+        if entitlement not in self._allowed:
+            raise Denied(f"RUN {what} is not allowed (give it: --allow {entitlement})")
 
 
 def _frames(connection: socket.socket) -> Iterator[bytes]:

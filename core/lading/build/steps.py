@@ -109,6 +109,7 @@ class Steps:
         if not state.identity:
             raise Invalid("RUN: a stage from scratch has nothing to run")
         tools = self._tools
+        tools.runner.check(instruction)
         shell = state.settings.get("Shell") or _SHELL
         words, script = words_of(instruction, exec_form(instruction.rest), shell)
         place = state.settings.get("WorkingDir") or "/"

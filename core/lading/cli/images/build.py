@@ -29,6 +29,7 @@ SHOW_EVERY = 512 * 1024
 
 FLAGS = (
     texts("add-host", "", "Line for /etc/hosts, NAME:ADDRESS", parse=extra_host),
+    texts("allow", "", "Right that RUN may use, network.host or security.insecure", kind="strings"),
     texts("build-arg", "", "Value of an ARG, NAME=VALUE"),
     texts("cache-from", "", "Image whose layers may be reused", kind="strings"),
     text("cgroup-parent", "", "Cgroup above those of the steps"),
@@ -196,6 +197,10 @@ def _query(call: Call) -> dict[str, Any]:
         ("shmsize", "shm-size"),
     ):
         query[parameter] = call.value(flag) or None
+    query["allow"] = [n for value in call.texts("allow") for n in value.split(",")]
+    for name in query["allow"]:
+        if name not in ("network.host", "security.insecure"):
+            raise Failure(f'invalid --allow "{name}": network.host or security.insecure')
     query["extrahosts"] = call.texts("add-host")
     query["securityopt"] = call.texts("security-opt")
     return query
