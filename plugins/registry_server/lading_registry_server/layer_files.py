@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from lading.archive import headers
 from lading.archive.compression import Source, opened
@@ -22,10 +24,22 @@ _WHITEOUT = ".wh."
 _METADATA = ".wh..wh."
 
 
-def files(layer: Source) -> list[list[Any]]:
+def listing(layer: BinaryIO) -> Iterator[bytes]:
+    """The list as JSON, row by row, since a layer may have millions; closes the layer.
+
+    Raises Invalid.
+    """
+    with layer:
+        before = b"["
+        for row in files(layer):
+            yield before + json.dumps(row).encode()
+            before = b", "
+        yield b"[]" if before == b"[" else b"]"
+
+
+def files(layer: Source) -> Iterator[list[Any]]:
     """``[path, type, deleted, size, mtime, mode, uid, gid]`` of each entry. Raises Invalid."""
     source, _ = opened(layer)
-    rows = []
     for entry in Reader(source):
         path = "/" + entry.name.decode("utf-8", "replace").removeprefix("./").strip("/")
         folder, _, name = path.rpartition("/")
@@ -36,5 +50,4 @@ def files(layer: Source) -> list[list[Any]]:
             path = f"{folder}/{name.removeprefix(_WHITEOUT)}"
         kind = _TYPES.get(entry.type, "u")
         seconds = entry.mtime // headers.SECOND
-        rows.append([path, kind, deleted, entry.size, seconds, entry.mode, entry.uid, entry.gid])
-    return rows
+        yield [path, kind, deleted, entry.size, seconds, entry.mode, entry.uid, entry.gid]

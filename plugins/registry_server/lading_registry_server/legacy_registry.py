@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from lading.errors import Invalid
@@ -14,7 +15,7 @@ from lading_registry_server import ranges
 from lading_registry_server.access import PULL, PUSH, BadCredentials, Identity
 from lading_registry_server.chains import Link
 from lading_registry_server.errors import LegacyError
-from lading_registry_server.layer_files import files
+from lading_registry_server.layer_files import listing
 from lading_registry_server.legacy_reply import CACHED, NO_CACHE, reply
 from lading_registry_server.store import Store
 
@@ -122,11 +123,13 @@ class Registry:
 
     def _get_files(self, request: Request, identity: Identity, image: str) -> Response:
         link = self._complete(image)
+        rows = listing(self._store.blobs.open(link.layer))
         try:
-            with self._store.blobs.open(link.layer) as blob:
-                return reply(files(blob), headers=CACHED)
+            first = next(rows)
         except Invalid as error:
-            raise LegacyError(400, "Could not read the layer") from error
+            raise LegacyError(400, "Layer format not supported") from error
+        headers = {"Content-Type": "application/json", **CACHED}
+        return Response(200, headers, chain([first], rows))
 
     def _get_diff(self, request: Request, identity: Identity, image: str) -> Response:
         raise LegacyError(400, "Diff queue is disabled")

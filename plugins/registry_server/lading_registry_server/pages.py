@@ -26,6 +26,14 @@ class Summary:
     platforms: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which page of a long list is shown; both count from 1."""
+
+    number: int
+    last: int
+
+
 class Page:
     """Makes pages for one visitor."""
 
@@ -78,7 +86,7 @@ class Page:
         """401 and 403."""
         return self._whole("Refused", "<h1>Refused</h1><p>Log in as somebody who may do that.</p>")
 
-    def home(self, text: str, rows: Sequence[Repository], total: int) -> bytes:
+    def home(self, text: str, rows: Sequence[Repository], total: int, part: Part) -> bytes:
         """The first page, or what a search has found."""
         if text:
             title = f"{total} found for “{text}”"
@@ -86,7 +94,9 @@ class Page:
             title = f"{total} {'repository' if total == 1 else 'repositories'}"
         body = f"<h1>{_text(title)}</h1>"
         if rows:
-            body += f'<ul class="cards">{"".join(map(_card, rows))}</ul>'
+            body += f'<ul class="cards">{"".join(map(_card, rows))}</ul>{_parts(text, part)}'
+        elif total:
+            body += f"<p>There is no such page.</p>{_parts(text, part)}"
         elif text:
             body += "<p>Nothing has all of these words in its name or description.</p>"
         else:
@@ -172,6 +182,19 @@ class Page:
             body += _facts(config, manifest)
         body += _history(manifest, config)
         return self._whole(reference, body)
+
+
+def _parts(text: str, part: Part) -> str:
+    """Ways to the other pages of a list."""
+    if part.last == 1:
+        return ""
+    ways = [(part.number - 1, "Previous", "prev"), (part.number + 1, "Next", "next")]
+    links = ""
+    for number, label, relation in ways:
+        if 1 <= number <= part.last:
+            query = _text(urlencode({"q": text, "page": number} if text else {"page": number}))
+            links += f'<a href="/?{query}" rel="{relation}">{label}</a> '
+    return f'<nav class="parts" aria-label="Pages">{links}Page {part.number} of {part.last}</nav>'
 
 
 def _card(row: Repository) -> str:

@@ -27,8 +27,8 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-#: Rows on the first page and in a search.
-MOST_ROWS = 200
+#: Repositories on one page.
+MOST_ROWS = 100
 
 
 class Web:
@@ -75,7 +75,11 @@ class Web:
             self._store.repositories.search(text) if text else self._store.repositories.catalog()
         )
         shown = [row for row in found if self._store.access.shown(identity, row)]
-        return Response(200, _HEADERS, page.home(text, shown[:MOST_ROWS], len(shown)))
+        number = request.query.get("page")
+        at = max(int(number), 1) if number.isdecimal() and len(number) < 9 else 1
+        rows = shown[(at - 1) * MOST_ROWS : at * MOST_ROWS]
+        last = max(-(-len(shown) // MOST_ROWS), 1)
+        return Response(200, _HEADERS, page.home(text, rows, len(shown), pages.Part(at, last)))
 
     def _of_repository(
         self, request: Request, identity: Identity, page: pages.Page, repository: Repository

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -61,6 +62,25 @@ def test_first_page_and_search(site: Any) -> None:
     assert "team/web" in found
     assert ">tools<" not in found
     assert "0 found for “zzz”" in page(site, "/?q=zzz")
+
+
+def test_long_lists_have_pages(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lading_registry_server.web.MOST_ROWS", 2)
+    for number in range(5):
+        site("PUT", f"/v1/repositories/team/r{number}/", [])
+    shown: list[str] = []
+    path = "/?q=team"
+    for at in range(1, 4):
+        text = site("GET", path).body.decode()
+        assert f"Page {at} of 3" in text
+        shown += re.findall(r'<h2><a href="/r/(team/r\d)"', text)
+        following = re.search(r'<a href="([^"]+)" rel="next"', text)
+        path = html.unescape(following[1]) if following else ""
+    assert path == ""
+    assert sorted(shown) == [f"team/r{number}" for number in range(5)]
+    for odd in ("0", "-1", "x", "9" * 30):
+        assert "Page 1 of 3" in site("GET", f"/?q=team&page={odd}").body.decode()
+    assert "There is no such page" in site("GET", "/?q=team&page=9").body.decode()
 
 
 def test_repository_and_image(site: Any) -> None:
@@ -251,3 +271,9 @@ def test_in_a_browser(site: Any, browser: Browser) -> None:
         "e => !(e.innerText || e.ariaLabel || (e.labels && e.labels.length))).length"
     )
     assert nameless == 0
+    # On a small screen nothing has to be scrolled sideways.
+    browser.ask("POST", "/window/rect", {"width": 360, "height": 700})
+    for path in ("/", "/r/team/web", "/r/team/web?tag=1.0"):
+        browser.open(f"http://{site.host}{path}")
+        root = "document.documentElement"
+        assert browser.run(f"return {root}.scrollWidth <= {root}.clientWidth"), path
