@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lading.hooks.common import Probe, hookspec
 
@@ -172,6 +172,17 @@ class SearchResult:
     stars: int = 0
     official: bool = False
     automated: bool = False
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> SearchResult:
+        """From a row of ``/v1/search``, where all but the name may be missing."""
+        return cls(
+            str(row.get("name", "")),
+            str(row.get("description") or ""),
+            int(row.get("star_count") or 0),
+            bool(row.get("is_official")),
+            bool(row.get("is_automated") or row.get("is_trusted")),
+        )
 
 
 class Registry(Protocol):

@@ -234,7 +234,7 @@ class RegistryV1:
         answer = self._of(remote).ask_index("GET", f"search?{urlencode({'q': term, 'n': limit})}")
         found = document_of(answer)
         rows = found.get("results") if isinstance(found, dict) else None
-        return [_result(row) for row in rows or () if isinstance(row, dict)][:limit]
+        return [SearchResult.of_row(row) for row in rows or () if isinstance(row, dict)][:limit]
 
     @hookimpl
     def delete(self, remote: Remote, reference: str) -> None:
@@ -271,13 +271,3 @@ def _name(remote: Remote) -> str:
     """The repository as URLs have it: always with a namespace."""
     name = remote.repository
     return quote(name if "/" in name else f"library/{name}")
-
-
-def _result(row: dict[str, Any]) -> SearchResult:
-    return SearchResult(
-        str(row.get("name", "")),
-        str(row.get("description") or ""),
-        int(row.get("star_count") or 0),
-        bool(row.get("is_official")),
-        bool(row.get("is_automated") or row.get("is_trusted")),
-    )

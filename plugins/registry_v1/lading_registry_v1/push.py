@@ -11,9 +11,10 @@ from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Conflict, Invalid, LadingError, Unavailable
 from lading.hooks.registry import OutgoingImage, OutgoingLayer, PushedLayer, Stream
+from lading.http import retries
 from lading.model import legacy, oci
 from lading_registry_v1.layers import Bytes, OutgoingPayload
-from lading_registry_v1.session import PAUSE, Session, error_text
+from lading_registry_v1.session import Session, error_text
 from lading_registry_v1.tarsum import tarsum
 
 ATTEMPTS = 3
@@ -95,7 +96,7 @@ class Push:
                     return True
                 if attempt == ATTEMPTS - 1:
                     raise
-                time.sleep(PAUSE * 2**attempt)
+                time.sleep(retries.pause(attempt))
         return False
 
     def _is_there(self, path: str) -> bool:

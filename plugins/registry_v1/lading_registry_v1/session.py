@@ -20,19 +20,14 @@ from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Denied, Invalid, LadingError, NotFound, Unauthorized, Unavailable
 from lading.hooks.registry import Remote
+from lading.http import retries
+from lading.http.retries import reason_of
 from lading.http.tls import directory_context
 from lading.model.platforms import architecture
 
 #: In the form that registries of the time take apart, to show who pushed.
 AGENT = f"lading/{version('lading')} kernel/{os.uname().release} os/linux arch/{architecture()}"
 CONNECT_SECONDS = 5.0
-ATTEMPTS = 5
-STREAM_ATTEMPTS = 3
-#: The first pause before a request is sent again, in seconds; it doubles each time.
-PAUSE = 0.2
-MOST_REDIRECTS = 5
-_AGAIN = frozenset({429, 500, 502, 503, 504})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Larger documents are no answers of an index.
 LARGEST_ANSWER = 32 << 20
 
@@ -77,7 +72,7 @@ class Session:
             try:
                 answer = self._ping(url)
             except urllib3.exceptions.HTTPError as error:
-                reason = _reason(error) if scheme == "https" or reason == "no answer" else reason
+                reason = reason_of(error) if scheme == "https" or reason == "no answer" else reason
                 continue
             if answer.status == 200:
                 flag = answer.headers.get("X-Docker-Registry-Standalone", "true").strip().lower()
@@ -90,11 +85,11 @@ class Session:
         timeout = urllib3.Timeout(
             connect=min(CONNECT_SECONDS, self.remote.timeout), read=min(10.0, self.remote.timeout)
         )
-        for attempt in range(STREAM_ATTEMPTS):
+        for attempt in range(retries.STREAM_ATTEMPTS):
             answer = self._pool.request("GET", f"{url}_ping", redirect=False, timeout=timeout)
-            if answer.status not in _AGAIN:
+            if answer.status not in retries.AGAIN:
                 break
-            time.sleep(PAUSE * 2**attempt)
+            time.sleep(retries.pause(attempt, answer.headers))
         return answer
 
     @property
@@ -163,21 +158,21 @@ class Session:
 
         Whoever reads a streamed answer decides whether to ask again when there is none.
         """
-        repeatable = body is None or isinstance(body, bytes)
-        attempts = 1 if not repeatable else STREAM_ATTEMPTS if stream else ATTEMPTS
+        attempts = retries.attempts(body, stream=stream)
         for attempt in range(attempts):
-            last = attempt == attempts - 1
+            last, pause = attempt == attempts - 1, retries.pause(attempt)
             try:
                 answer = self._redirected(method, url, dict(headers), body, stream)
             except urllib3.exceptions.HTTPError as error:
                 if last or stream:
                     host = urlsplit(url).netloc
-                    raise Unavailable(f'registry "{host}": {_reason(error)}') from error
+                    raise Unavailable(f'registry "{host}": {reason_of(error)}') from error
             else:
-                if answer.status not in _AGAIN or last:
+                if answer.status not in retries.AGAIN or last:
                     return answer
+                pause = retries.pause(attempt, answer.headers)
                 answer.drain_conn()
-            time.sleep(PAUSE * 2**attempt)
+            time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     def _redirected(
@@ -185,7 +180,7 @@ class Session:
     ) -> BaseHTTPResponse:
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(retries.MOST_REDIRECTS):
             cookies = self._cookies.get(urlsplit(url).netloc)
             sent = {"User-Agent": AGENT, **headers}
             if cookies:
@@ -195,7 +190,7 @@ class Session:
             )
             self._keep_cookies(url, answer)
             location = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or not location:
+            if answer.status not in retries.REDIRECTS or not location:
                 return answer
             answer.drain_conn()
             target = urljoin(url, location)
@@ -229,7 +224,7 @@ class Session:
             return Denied(text)
         if answer.status == 404:
             return NotFound(text)
-        return Unavailable(text) if answer.status in _AGAIN else Invalid(text)
+        return Unavailable(text) if answer.status in retries.AGAIN else Invalid(text)
 
     def close(self) -> None:
         """Close the connections."""
@@ -253,11 +248,3 @@ def document_of(answer: BaseHTTPResponse) -> Any:
         return json.loads(answer.data)
     except ValueError as error:
         raise Invalid(f"the registry's answer is no JSON: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    inner: Any = error
-    while isinstance(getattr(inner, "reason", None), Exception):
-        inner = inner.reason
-    text = re.sub(r"^<[^>]*>: |^HTTPS?Connection(?:Pool)?\([^)]*\): ", "", str(inner))
-    return text or type(inner).__name__

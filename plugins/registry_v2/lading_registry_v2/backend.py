@@ -26,9 +26,10 @@ from lading.hooks.registry import (
     SearchResult,
     Stream,
 )
+from lading.http.retries import reason_of
 from lading.model import oci, platforms
 from lading_registry_v2 import upload
-from lading_registry_v2.connection import Connection, reason_of
+from lading_registry_v2.connection import Connection
 
 _MANIFESTS = (oci.MANIFEST, oci.DOCKER_MANIFEST)
 _INDEXES = (oci.INDEX, oci.DOCKER_INDEX)
@@ -240,7 +241,7 @@ class RegistryV2:
                 "GET", f"/v1/search?{urlencode({'q': term, 'n': limit})}", scope=""
             )
             rows = json.loads(answer.data).get("results") or []
-            return [_result(row) for row in rows][:limit]
+            return [SearchResult.of_row(row) for row in rows][:limit]
         except (NotFound, Invalid, ValueError):
             pass
         found: list[SearchResult] = []
@@ -354,13 +355,3 @@ def _new_manifest(image: OutgoingImage, layers: Sequence[PushedLayer]) -> Remote
     )
     content = encode(image.config, rows)
     return RemoteManifest(oci.digest_of(content), kind, content)
-
-
-def _result(row: dict[str, Any]) -> SearchResult:
-    return SearchResult(
-        str(row.get("name", "")),
-        str(row.get("description") or ""),
-        int(row.get("star_count") or 0),
-        bool(row.get("is_official")),
-        bool(row.get("is_automated") or row.get("is_trusted")),
-    )

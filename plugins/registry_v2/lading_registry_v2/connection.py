@@ -17,20 +17,13 @@ from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Denied, Invalid, LadingError, NotFound, Unauthorized, Unavailable
 from lading.hooks.registry import Remote
+from lading.http import retries
+from lading.http.retries import reason_of
 from lading.http.tls import directory_context
 from lading_registry_v2.authorization import Authorizations
 
 AGENT = f"lading/{version('lading')}"
 CONNECT_SECONDS = 10.0
-ATTEMPTS = 5
-STREAM_ATTEMPTS = 3
-#: The first pause before a request is sent again, in seconds; it doubles each time.
-PAUSE = 0.2
-#: The longest pause that a server may ask for, in seconds.
-LONGEST_PAUSE = 20.0
-MOST_REDIRECTS = 5
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Body = bytes | Iterable[bytes] | None
 
@@ -74,7 +67,7 @@ class Connection:
                 # What TLS said is of more use than that nobody speaks plain HTTP either.
                 reason = reason_of(error) if scheme == "https" else reason
                 continue
-            if answer.status < 500 or answer.status in _AGAIN:
+            if answer.status < 500 or answer.status in retries.AGAIN:
                 return url
             reason = f"{url} answers {answer.status}"
         raise Unavailable(f'registry "{self.remote.host}": {reason}')
@@ -105,11 +98,9 @@ class Connection:
         when its status is not among ``expect``.
         """
         url = urljoin(self.base, path)
-        repeatable = body is None or isinstance(body, bytes)
-        attempts = 1 if not repeatable else STREAM_ATTEMPTS if stream else ATTEMPTS
+        attempts = retries.attempts(body, stream=stream)
         for attempt in range(attempts):
-            last = attempt == attempts - 1
-            pause = PAUSE * 2**attempt
+            last, pause = attempt == attempts - 1, retries.pause(attempt)
             try:
                 answer = self._authorized(method, url, scope, dict(headers or {}), body, stream)
             except urllib3.exceptions.HTTPError as error:
@@ -120,9 +111,9 @@ class Connection:
             else:
                 if answer.status in expect:
                     return answer
-                if answer.status not in _AGAIN or last:
+                if answer.status not in retries.AGAIN or last:
                     raise failure(answer, self.remote)
-                pause = _pause(answer, pause)
+                pause = retries.pause(attempt, answer.headers)
                 answer.drain_conn()
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -156,7 +147,7 @@ class Connection:
         stream: bool,
     ) -> BaseHTTPResponse:
         origin = urlsplit(url).netloc
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(retries.MOST_REDIRECTS):
             sent = {"User-Agent": AGENT, **headers}
             # Storage elsewhere must not see what the registry is told.
             if authorization and urlsplit(url).netloc == origin:
@@ -165,7 +156,11 @@ class Connection:
                 method, url, headers=sent, body=body, preload_content=not stream, redirect=False
             )
             location = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or not location or method not in ("GET", "HEAD"):
+            if (
+                answer.status not in retries.REDIRECTS
+                or not location
+                or method not in ("GET", "HEAD")
+            ):
                 return answer
             answer.drain_conn()
             url = urljoin(url, location)
@@ -200,11 +195,6 @@ class Connection:
         self._pool.clear()
 
 
-def _pause(answer: BaseHTTPResponse, otherwise: float) -> float:
-    wanted = answer.headers.get("Retry-After", "")
-    return min(float(wanted), LONGEST_PAUSE) if wanted.isdigit() else otherwise
-
-
 def json_object(answer: BaseHTTPResponse) -> Mapping[str, Any]:
     """The JSON object that an answer is. Raises Invalid."""
     try:
@@ -214,15 +204,6 @@ def json_object(answer: BaseHTTPResponse) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise Invalid("the registry's answer is no JSON object")
     return document
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, without the library's wrapping."""
-    inner: Any = error
-    while isinstance(getattr(inner, "reason", None), Exception):
-        inner = inner.reason
-    text = re.sub(r"^<[^>]*>: |^HTTPS?Connection(?:Pool)?\([^)]*\): ", "", str(inner))
-    return text or type(inner).__name__
 
 
 def failure(answer: BaseHTTPResponse, remote: Remote) -> LadingError:
@@ -241,6 +222,6 @@ def failure(answer: BaseHTTPResponse, remote: Remote) -> LadingError:
         return Denied(f"{said}: requested access to the resource is denied")
     if answer.status == 404:
         return NotFound(said)
-    if answer.status in _AGAIN:
+    if answer.status in retries.AGAIN:
         return Unavailable(said)
     return Invalid(said)

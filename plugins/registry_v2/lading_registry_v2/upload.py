@@ -15,7 +15,8 @@ from urllib3.response import BaseHTTPResponse
 
 from lading.errors import Denied, Invalid, LadingError, NotFound, Unauthorized, Unavailable
 from lading.hooks.registry import OutgoingLayer, PushedLayer, Remote, Stream
-from lading_registry_v2.connection import PAUSE, Connection
+from lading.http import retries
+from lading_registry_v2.connection import Connection
 
 CHUNK = 1 << 20
 ATTEMPTS = 5
@@ -143,7 +144,7 @@ class _Upload:
                 refused = isinstance(error, Unauthorized) and (attempt or not self._location)
                 if attempt == ATTEMPTS - 1 or refused:
                     raise
-                time.sleep(PAUSE * 2**attempt)
+                time.sleep(retries.pause(attempt))
                 self._find_out()
 
     def _find_out(self) -> None:

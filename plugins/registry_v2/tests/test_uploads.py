@@ -14,6 +14,7 @@ import pytest
 from lading.errors import Denied, Unavailable
 from lading.hooks import Context
 from lading.hooks.registry import OutgoingImage, OutgoingLayer, PushedLayer, Remote
+from lading.http import retries
 from lading.model import oci
 from lading_registry_v2 import RegistryV2, upload
 
@@ -119,7 +120,7 @@ def test_a_broken_upload_is_taken_up(wire: Wire, tmp_path: Path, known: bool) ->
 def test_an_upload_that_always_breaks_is_given_up(
     wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "PAUSE", 0.01)
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
     wire.cuts = [1000] * 20
     remote = Remote(f"127.0.0.1:{wire.port}", "a", insecure=True, operation="one")
     with pytest.raises(Unavailable):
