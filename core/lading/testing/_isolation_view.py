@@ -306,6 +306,21 @@ class View(KitBase):
         finally:
             syscalls.umount2(str(pinned))
 
+    @pytest.mark.parametrize("kind", ["network", "pid", "ipc", "uts", "cgroup"])
+    def test_namespaces_of_the_host(self, case: Case, kind: str) -> None:
+        """A namespace that the config does not have is the engine's, also for later processes."""
+
+        def edit(config: Json) -> None:
+            rows = config["linux"]["namespaces"]
+            rows[:] = [r for r in rows if r["type"] != kind]
+            if kind == "uts":
+                del config["hostname"]
+
+        link = f"/proc/self/ns/{namespaces.KINDS[kind][1]}"
+        box = case.sleeping(edit=edit)
+        case.expect(os.readlink(link), os.readlink(link.replace("self", str(box.pid))))
+        case.expect(os.readlink(link), box.exec("readlink", link).out.strip())
+
     def test_pid_namespace_of_another(self, case: Case) -> None:
         """A "pid" namespace may be another container's."""
         box = case.sleeping()
