@@ -58,10 +58,10 @@ ACCEPTED = (
         "the source of a mount of a version 1 hierarchy is a name without a meaning",
     ),
     Accepted(
-        "runc crun",
+        "runc crun lxc",
         "cgroup",
         r"0::/",
-        "on a host with cgroups of both versions runc makes a group in version 2 as well, where "
+        "on a host with cgroups of both versions these make a group in version 2 as well, where "
         "nothing is limited; it is seen without a cgroup namespace",
     ),
     Accepted(
@@ -76,14 +76,6 @@ ACCEPTED = (
         r"kernel/domainname ",
         "runc before 1.2 does not know the member domainname of config.json",
     ),
-    Accepted(
-        "lxc",
-        "cgroup",
-        r"\d+:[^:]+:/",
-        "LXC always makes a cgroup namespace: also where the host's was asked for, which is "
-        "more isolation than that",
-    ),
-    Accepted("lxc", "namespaces", r"cgroup ", "the same namespace"),
 )
 
 #: Lines of /proc/self/status that tell of this very process, or of the machine.

@@ -315,7 +315,11 @@ class View(KitBase):
             rows[:] = [r for r in rows if r["type"] != kind]
             if kind == "uts":
                 del config["hostname"]
+            if kind == "cgroup":  # beside another's, as with most networks
+                rows[:] = [r for r in rows if r["type"] != "ipc"]
+                rows.append({"type": "ipc", "path": f"/proc/{other.pid}/ns/ipc"})
 
+        other = case.sleeping()
         link = f"/proc/self/ns/{namespaces.KINDS[kind][1]}"
         box = case.sleeping(edit=edit)
         case.expect(os.readlink(link), os.readlink(link.replace("self", str(box.pid))))

@@ -54,8 +54,7 @@ def _rows(config: Config, cgroup: str, log: Path) -> Iterator[tuple[str, str]]:
 def _namespaces(config: Config) -> Iterator[tuple[str, str]]:
     for kind, path in config.joined(tuple(_NAMES)):
         yield f"lxc.namespace.share.{_NAMES[kind]}", path
-    # Said of all: what is not kept is made, one of time too, and one of cgroups even when a list of
-    # those to be made does not have it.
+    # Said of all: what is not kept is made, one of time too.
     kept = [name for kind, name in _NAMES.items() if kind not in config.namespaces]
     yield "lxc.namespace.keep", " ".join(["time", *(() if config.remapped else ("user",)), *kept])
     if config.namespaces.get("network") == "":

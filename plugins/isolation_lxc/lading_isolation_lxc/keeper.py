@@ -79,6 +79,9 @@ class _Life:
         self._proc = mounts.copy_tree(proc, deep=True)
         os.close(proc)
         self._trees: Mapping[int, int] = {}
+        self._cgroups = -1
+        if "cgroup" not in plan.config.namespaces and not plan.config.remapped:
+            self._cgroups = os.open("/proc/self/ns/cgroup", os.O_RDONLY | os.O_CLOEXEC)
         if plan.config.remapped:
             mounts.mount_recipe(plan.rootfs, plan.target, userns)
             # The new user may not walk there by name; the working directory it inherits.
@@ -97,6 +100,10 @@ class _Life:
         self._lived[0] = 1
         try:
             mounts.attach(self._proc, "/proc")
+            if self._cgroups >= 0:
+                # LXC makes one beside a namespace that it joins, asked for or not. (Where there is
+                # a user namespace it stays: from there is no way back.)
+                syscalls.setns(self._cgroups, syscalls.CLONE_NEWCGROUP)
             ours, theirs = Channel.pair()
             self.report.send({"made": True}, theirs.fileno())
             theirs.close()
