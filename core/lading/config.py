@@ -122,6 +122,7 @@ class Settings(Table, frozen=True):
     log_driver: str = "json-file"
     log_opts: dict[str, str] = {}
     shutdown_timeout: int = 15
+    hook_timeout: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from throwaway import COPIES, install
@@ -131,7 +130,7 @@ def test_info_warns(daemon: Daemon) -> None:
     assert b'filesystem backend "explodes" failed: RuntimeError: out of gas' in shown.stderr
 
 
-HANGS_AT_RUN_TIME = """
+ODD = """
 import os, time
 from lading.hooks import hookimpl
 from lading_isolation_native import Native
@@ -144,28 +143,40 @@ class Backend(Native):
 HEALTHY = "from lading_isolation_native import Native as Backend\n"
 FOREVER, DIES = "time.sleep(3600)", "os._exit(7)"
 
+#: Backends that fail while they are used, by name: the hook, its parameters, what it does.
+AT_RUN_TIME = {
+    "dies": ("create", "container, rootfs, stdio", DIES),
+    "create": ("create", "container, rootfs, stdio", FOREVER),
+    "start": ("start", "container", FOREVER),
+    "exec": ("exec", "container, process, stdio", FOREVER),
+    "pause": ("pause", "container", FOREVER),
+    "stats": ("stats", "container", FOREVER),
+    "processes": ("processes", "container", FOREVER),
+    "signal": ("signal", "container, signal, everyone", FOREVER),
+    "delete": ("delete", "container", FOREVER),
+}
 
-@pytest.fixture
-def with_plugin(tmp_path: Path) -> Iterator[object]:
-    """Start a daemon with one more isolation backend, ``odd``."""
-    running: list[Daemon] = []
 
-    def start(hook: str, arguments: str, does: str) -> Daemon:
-        source = HANGS_AT_RUN_TIME.format(hook=hook, arguments=arguments, does=does)
-        install(tmp_path / "site", "odd", source, role="isolation")
-        daemon = Daemon(environment={"PYTHONPATH": str(tmp_path / "site")})
-        daemon.start()
-        running.append(daemon)
-        daemon.client("lading", "import", "-", "busybox", input=busybox_image())
-        return daemon
-
-    yield start
-    # The next daemon has the backend mended, and can end what the odd one has left.
-    install(tmp_path / "site", "odd", HEALTHY, role="isolation")
-    for daemon in running:
-        daemon.kill()
-        daemon.start()
-        daemon.close()
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with all of them, in which a hook of a monitor may take 3 seconds."""
+    top = tmp_path_factory.mktemp("odd")
+    for name, (hook, arguments, does) in AT_RUN_TIME.items():
+        source = ODD.format(hook=hook, arguments=arguments, does=does)
+        install(top / "site", f"odd-{name}", source, role="isolation")
+    config = top / "lading.toml"
+    config.write_text("hook-timeout = 3\n")
+    running = Daemon(f"--config-file={config}", environment={"PYTHONPATH": str(top / "site")})
+    with nothing_left():
+        running.start()
+        running.client("lading", "import", "-", "busybox", input=busybox_image())
+        yield running
+        # The next daemon has them mended, and can end what the odd ones have left.
+        for name in AT_RUN_TIME:
+            install(top / "site", f"odd-{name}", HEALTHY, role="isolation")
+        running.kill()
+        running.start()
+        running.close()
 
 
 def still_serves(daemon: Daemon) -> None:
@@ -176,43 +187,60 @@ def still_serves(daemon: Daemon) -> None:
     daemon.client("lading", "info", timeout=30)
 
 
-def test_a_hook_that_dies_fails_its_own_container_only(with_plugin: object) -> None:
-    daemon = with_plugin("create", "container, rootfs, stdio", DIES)  # type: ignore[operator]
-    flags = ["--name", "odd", "--runtime", "odd"]
-    done = daemon.client("lading", "run", *flags, "busybox", "true", check=False, timeout=30)
+def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
+    """Send a request without waiting for its answer."""
+    return subprocess.Popen(
+        [find_client("lading"), "-H", daemon.host, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_hook_that_dies_fails_its_own_container_only(odd: Daemon) -> None:
+    flags = ["--name", "dies", "--runtime", "odd-dies"]
+    done = odd.client("lading", "run", *flags, "busybox", "true", check=False, timeout=30)
     assert done.returncode in (125, 126, 127), done
     assert len(done.stderr.splitlines()) <= 3
-    still_serves(daemon)
+    still_serves(odd)
+
+
+@pytest.mark.parametrize("hook", ["create", "start"])
+def test_a_start_that_hangs_fails_in_the_end(odd: Daemon, hook: str) -> None:
+    flags = ["--name", hook, "--runtime", f"odd-{hook}"]
+    with begin(odd, "run", *flags, "busybox", "true") as hanging:
+        still_serves(odd)
+        said, _ = hanging.communicate(timeout=60)
+    assert hanging.returncode in (125, 126, 127)
+    assert f'isolation backend "odd-{hook}" did not answer within 3 s'.encode() in said
+    odd.client("lading", "rm", hook, timeout=30)
+
+
+def test_an_exec_that_hangs_leaves_the_container_alone(odd: Daemon) -> None:
+    flags = ["-d", "--name", "exec", "--runtime", "odd-exec"]
+    odd.client("lading", "run", *flags, "busybox", "sh", "-c", "sleep 6; exit 5")
+    with begin(odd, "exec", "exec", "true") as hanging:
+        still_serves(odd)
+        said, _ = hanging.communicate(timeout=60)
+    assert b'isolation backend "odd-exec" did not answer within 3 s' in said
+    assert odd.client("lading", "wait", "exec", timeout=60).stdout == b"5\n"
 
 
 @pytest.mark.parametrize(
-    ("hook", "arguments", "command"),
+    ("hook", "command"),
     [
-        ("pause", "container", "pause"),
-        ("stats", "container", "stats --no-stream"),
-        ("processes", "container", "top"),
-        ("signal", "container, signal, everyone", "kill"),
-        ("delete", "container", "rm -f"),
+        ("pause", "pause"),
+        ("stats", "stats --no-stream"),
+        ("processes", "top"),
+        ("signal", "kill"),
+        ("delete", "rm -f"),
     ],
 )
-def test_a_hook_that_hangs_stalls_nobody_else(
-    with_plugin: object, hook: str, arguments: str, command: str
-) -> None:
-    daemon = with_plugin(hook, arguments, FOREVER)  # type: ignore[operator]
-    daemon.client("lading", "run", "-d", "--name", "o", "--runtime", "odd", "busybox", "sleep", "9")
-    background(daemon, *command.split(), "o")
-    still_serves(daemon)
-
-
-def background(daemon: Daemon, *arguments: str) -> None:
-    """Send a request that does not come back, and let it arrive."""
-    process = subprocess.Popen(
-        [find_client("lading"), "-H", daemon.host, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(1)
-    assert process.poll() is None
-    process.terminate()
-    process.wait()
+def test_a_hook_that_hangs_stalls_nobody_else(odd: Daemon, hook: str, command: str) -> None:
+    flags = ["-d", "--name", hook, "--runtime", f"odd-{hook}"]
+    odd.client("lading", "run", *flags, "busybox", "sleep", "1000")
+    with begin(odd, *command.split(), hook) as hanging:
+        time.sleep(1)
+        still_serves(odd)
+        assert hanging.poll() is None
+        hanging.terminate()

@@ -91,6 +91,7 @@ class Starter:
                     log=log_config(record),
                     attach=tuple(a.spec for a in attachments),
                     start=not sandbox.deferred,
+                    hook_timeout=parts.settings.hook_timeout,
                 ),
                 fds,
             )

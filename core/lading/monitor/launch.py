@@ -146,7 +146,8 @@ class Launch:
     ``run`` (exec-root/containers/<id>) and ``bundle`` exist; the backend's state directory
     ``run/state`` is made when missing. With ``start`` the program runs when the launch returns,
     else it waits for :meth:`Monitor.start`. ``attach`` are clients that get the output from the
-    very first byte.
+    very first byte. ``hook_timeout`` is how many seconds ``create`` with ``start``, and each
+    ``exec``, may take.
 
     Descriptors that go with a launch are named: those of ``attach``, and ``hold-*`` for those
     that the monitor keeps open as long as the container lives (reserved ports).
@@ -163,6 +164,7 @@ class Launch:
     log: LogConfig = field(default_factory=lambda: LogConfig("none"))
     start: bool = True
     attach: Sequence[AttachSpec] = ()
+    hook_timeout: float = 120.0
 
     def to_wire(self) -> dict[str, Any]:
         """The members as JSON."""
@@ -178,6 +180,7 @@ class Launch:
             "log": self.log.to_wire(),
             "start": self.start,
             "attach": [a.to_wire() for a in self.attach],
+            "hook_timeout": self.hook_timeout,
         }
 
     @classmethod

@@ -330,6 +330,7 @@ class _Monitor:
                     ends.stdio,
                     sock,
                     message.get("operation", ""),
+                    (self._birth["isolation"], self._birth["hook_timeout"]),
                 )
             )
             ends.close_remote()

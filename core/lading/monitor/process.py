@@ -39,12 +39,23 @@ def oom_score_adj(value: int) -> None:
         pass
 
 
+class Overdue(TimeoutError):
+    """A block has not ended by its deadline."""
+
+
 @contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after so long; for a process with one thread."""
+def deadline(seconds: float, grace: float = 0.0) -> Iterator[None]:
+    """Raise Overdue in the block after so long; for a process with one thread.
+
+    A block that goes on all the same ends with the whole process ``grace`` seconds later, unless
+    that is 0.
+    """
 
     def over(signum: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done within {seconds:g} s")
+        if grace:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, grace)
+        raise Overdue(f"not done within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -14,7 +14,8 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lading import operations
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 CONTROL = "control"
 
 
+#: What a hook that ignores its timeout gets on top, before its process is killed.
+_GRACE_SECONDS = 10.0
+
+
 class Birth(TypedDict):
     """What a monitor knows of its container; ``started_at`` is 0 when it only has been created.
 
@@ -54,6 +59,7 @@ class Birth(TypedDict):
     stdin_once: bool
     log: Plan
     attach: list[dict[str, Any]]
+    hook_timeout: float
     fds: list[str]
 
 
@@ -119,7 +125,10 @@ def launch(
         if loaded is None:
             raise Unavailable(f'isolation backend "{asked.isolation}" is not loaded in the spawner')
         (asked.run / EXIT_FILE).unlink(missing_ok=True)
-        with operations.within(request.get("operation", "")):
+        with (
+            operations.within(request.get("operation", "")),
+            _in_time(asked.isolation, asked.hook_timeout),
+        ):
             birth, given = _launch(loaded.hook, asked, container, named)
         wire.send_to_kin(sock, birth, given)
     except BaseException as error:
@@ -137,9 +146,24 @@ def launch(
             os.close(fd)
         told = _told_to_start(sock, birth["pid"])
         if told is not None:
-            with operations.within(told["operation"]):
+            with (
+                operations.within(told["operation"]),
+                _in_time(asked.isolation, asked.hook_timeout),
+            ):
                 loaded.hook.start(container=container)
             wire.send_to_kin(sock, {}, ())
+
+
+@contextmanager
+def _in_time(isolation: str, seconds: float) -> Iterator[None]:
+    """Let hooks that hang fail, so that nobody waits for ever. Raises Unavailable."""
+    try:
+        with process.deadline(seconds, _GRACE_SECONDS):
+            yield
+    except process.Overdue as error:
+        raise Unavailable(
+            f'isolation backend "{isolation}" did not answer within {seconds:g} s'
+        ) from error
 
 
 def _told_to_start(sock: socket.socket, pid: int) -> wire.Message | None:
@@ -184,6 +208,7 @@ def _launch(
         "stdin_once": asked.stdin_once,
         "log": plan,
         "attach": [a.to_wire() for a in asked.attach],
+        "hook_timeout": asked.hook_timeout,
         "fds": list(given),
     }
     return birth, list(given.values())
@@ -227,11 +252,12 @@ def execute(
     stdio: Stdio,
     sock: socket.socket,
     operation: str,
+    in_time: tuple[str, float],
 ) -> None:
-    """Run one more process in a container."""
+    """Run one more process in a container; ``in_time`` names the backend and its timeout."""
     # A monitor is protected from the OOM killer, its container is not.
     process.oom_score_adj(0)
-    with operations.within(operation):
+    with operations.within(operation), _in_time(*in_time):
         started = isolation.exec(container=container, process=oci, stdio=stdio)
     fds = [started.console] if started.console >= 0 else []
     wire.send_to_kin(sock, {"pid": started.pid, "wait_pid": started.wait_pid}, fds)
