@@ -11,6 +11,7 @@ from typing import ClassVar
 from lading.errors import NotFound
 from lading.hooks.common import Context, Mount, hookimpl
 from lading.hooks.filesystem import Kind, Snapshot, Usage
+from lading.snapshots.options import Option, read_options
 from lading.snapshots.table import Row, SnapshotTable
 from lading.snapshots.trees import tree_usage
 
@@ -24,7 +25,11 @@ class TableBackend(ABC):
 
     spec_version: ClassVar[int] = 1
 
+    #: The options that there are, with their defaults; what is set is in ``options``.
+    defaults: ClassVar[Mapping[str, Option]] = {}
+
     def __init__(self, context: Context, destroy: Callable[[Path], None] = shutil.rmtree) -> None:
+        self.options = read_options(context, self.defaults)
         self.name, self.data = context.name, context.data
         self.table = SnapshotTable(context.data, destroy)
 

@@ -37,10 +37,12 @@ class Overlay(TableBackend):
         {"idmap", "layer-directory", "upper-path", "base-directory", "quota-size", "quota-inodes"}
     )
 
+    defaults: ClassVar[Mapping[str, bool]] = {"volatile": False, "userxattr": False}
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.volatile = bool(context.options.get("volatile"))
-        self.userxattr = bool(context.options.get("userxattr"))
+        self.volatile: bool = self.options["volatile"]
+        self.userxattr: bool = self.options["userxattr"]
 
     @hookimpl
     def probe(self) -> Probe:

@@ -85,6 +85,20 @@ def test_volatile_is_what_the_kernel_mounts_and_can_be_mounted_again(tmp_path: P
     assert backend.layer_directory(key="b").path.joinpath("one").read_text() == "one"
 
 
+def test_options_are_read_as_the_command_line_gives_them_and_unknown_ones_refused(
+    tmp_path: Path,
+) -> None:
+    def made(**options: object) -> Overlay:
+        return Overlay(Context("overlay", tmp_path, tmp_path, options))
+
+    assert not made(volatile="false").volatile
+    assert made(volatile="true").volatile
+    with pytest.raises(Invalid, match='option volatile: "perhaps" is not true or false'):
+        made(volatile="perhaps")
+    with pytest.raises(Invalid, match=r'unknown option "volatil".*known: volatile, userxattr'):
+        made(volatil=True)
+
+
 def test_marks_go_where_the_option_userxattr_says(tmp_path: Path) -> None:
     for userxattr, prefix in ((False, "trusted"), (True, "user")):
         data, place = tmp_path / f"data-{prefix}", tmp_path / f"place-{prefix}"

@@ -12,7 +12,14 @@ from lading.errors import Conflict, InUse, Invalid, LadingError, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.filesystem import Kind, LayerSource, Snapshot, Usage
 from lading.linux import syscalls
-from lading.snapshots import check_name, is_name, parents_first, refuse_labels, take_root
+from lading.snapshots import (
+    check_name,
+    is_name,
+    parents_first,
+    read_options,
+    refuse_labels,
+    take_root,
+)
 from lading_fs_snapshotter.service import Service
 from lading_fs_snapshotter.sockets import refusal
 
@@ -35,17 +42,20 @@ class Snapshotter:
     capabilities: ClassVar[frozenset[str]] = frozenset({"remote-layers"})
 
     def __init__(self, context: Context) -> None:
-        options = context.options
         self.name = context.name
-        self._configured = bool(options)
+        self._configured = bool(context.options)
         # Made before the first snapshot; until then nobody has to be asked what there is.
         self._used = context.data / "used"
         default = context.name if context.name in ("stargz", "nydus", "overlaybd") else "overlayfs"
+        options = read_options(
+            context,
+            {"address": ADDRESS, "namespace": "lading", "snapshotter": default, "timeout": 120.0},
+        )
         self.service = Service(
-            str(options.get("address", ADDRESS)).removeprefix("unix://"),
-            str(options.get("namespace", "lading")),
-            str(options.get("snapshotter", default)),
-            float(options.get("timeout", 120)),
+            options["address"].removeprefix("unix://"),
+            options["namespace"],
+            options["snapshotter"],
+            options["timeout"],
             str(context.data),
         )
 
