@@ -246,3 +246,50 @@ def test_squash_makes_one_layer_of_what_is_new(daemon: Daemon, tmp_path: Path) -
     shown = daemon.client("lading", "run", "--rm", "squashed", "sh", "-c", "cat /two /f; echo $a")
     assert shown.stdout == b"2\nFb\n"
     daemon.client("lading", "rmi", "squashed")
+
+
+def test_outputs(daemon: Daemon, tmp_path: Path) -> None:
+    """Only what the image holds, no mount points of the engine; archives that load again."""
+    files = {"c/Dockerfile": "FROM scratch\nCOPY f g/ /d/\n", "c/f": "F", "c/g/h": "H"}
+    source, out = str(tmp_path / "c"), tmp_path / "out"
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    iid = tmp_path / "iid"
+    daemon.client("lading", "build", "-o", str(out), source)
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == ["d", "d/f", "d/h"]
+    assert (out / "d/h").read_text() == "H"
+    done = daemon.client("lading", "build", "-o", "-", source)
+    assert b"Successfully built" in done.stderr
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert [entry.name for entry in archive] == ["d", "d/f", "d/h"]
+    for kind, member in (("oci", "index.json"), ("docker", "manifest.json")):
+        saved = tmp_path / kind
+        daemon.client(
+            "lading", "build", "-t", "out:1", "-o", f"type={kind},dest={saved}",
+            "--output", "type=image,name=also:2", "--iidfile", str(iid), source,
+        )  # fmt: skip
+        with tarfile.open(saved) as archive:
+            assert member in archive.getnames()
+        shown = daemon.client("lading", "inspect", "-f", "{{.Id}}", "also:2").stdout.decode()
+        assert shown.strip() == iid.read_text()
+        daemon.client("lading", "rmi", "out:1", "also:2")
+        assert b"out:1" in daemon.client("lading", "load", "-i", str(saved)).stdout
+        daemon.client("lading", "rmi", "out:1")
+    for wrong, told in (("type=tarball,dest=x", "type is one of"), ("type=local", "dest=DIR"),
+                        ("type=image,push=true", "lading push")):  # fmt: skip
+        refused = daemon.client("lading", "build", "-o", wrong, source, check=False)
+        assert refused.returncode != 0
+        assert told in refused.stderr.decode()
+
+
+def test_local_output_stays_inside(daemon: Daemon, tmp_path: Path) -> None:
+    """An image's links lead nowhere on the client's host."""
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    outside.mkdir()
+    out.mkdir()
+    (out / "d").symlink_to(outside)
+    text = f"FROM busybox AS a\nRUN ln -s {outside} /l\nFROM scratch\nCOPY --from=a /l /l\n"
+    (tmp_path / "Dockerfile").write_text(f"{text}COPY Dockerfile /d/x\n")
+    daemon.client("lading", "build", "-o", str(out), str(tmp_path), check=False)
+    assert list(outside.iterdir()) == []

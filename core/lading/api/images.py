@@ -36,6 +36,7 @@ class ImageRoutes:
         routes.add("POST", "/images/load", self.load)
         routes.add("POST", "/images/prune", self.prune)
         routes.add("GET", "/images/viz", self.viz)
+        routes.add("GET", "/lading/images/root", self.root)
         routes.add("GET", f"{one}/json", self.inspect)
         routes.add("GET", f"{one}/history", self.history)
         routes.add("GET", f"{one}/get", self.save)
@@ -127,6 +128,10 @@ class ImageRoutes:
             emit({"status": image.id})
 
         return progress(request, work)
+
+    def root(self, request: Request) -> Response:
+        """``GET /lading/images/root?image=X``: the image's tree as a tar."""
+        return Response.stream(self._images.root(request.query.get("image")), "application/x-tar")
 
     def viz(self, request: Request) -> Response:
         """``GET /images/viz``, gone since 1.6."""

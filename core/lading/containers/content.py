@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from lading.archive import Bind, Change, Hint, PathStat, Root
+from lading.archive.piped import piped
 from lading.containers import merge, roots, tell
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
@@ -121,22 +122,13 @@ class Content:
     def _stream(
         self, record: Container, write: Callable[[Root, int], object], *, volumes: bool = True
     ) -> Iterator[bytes]:
-        """What a task writes into a pipe; the pipe's size is all that is ever buffered."""
-        source, sink = os.pipe2(os.O_CLOEXEC)
-        errors: list[Exception] = []
+        """What a task writes of the root."""
 
-        def run() -> None:
-            try:
-                with self._root(record, volumes=volumes) as root:
-                    write(root, sink)
-            except Exception as error:
-                errors.append(error)
-            finally:
-                os.close(sink)
+        def run(sink: int) -> None:
+            with self._root(record, volumes=volumes) as root:
+                write(root, sink)
 
-        thread = threading.Thread(target=carried(run), name="archive", daemon=True)
-        thread.start()
-        return _chunks(source, thread, errors)
+        return piped(run)
 
     def put(
         self,
@@ -294,18 +286,6 @@ def _check_writable(record: Container, path: str) -> None:
         raise Denied("mounted volume is marked read-only")
     if best is None and record.host_config.readonly_rootfs:
         raise Denied("container rootfs is marked read-only")
-
-
-def _chunks(source: int, thread: threading.Thread, errors: list[Exception]) -> Iterator[bytes]:
-    try:
-        while data := os.read(source, CHUNK):
-            yield data
-    finally:
-        # A reader that has gone breaks the pipe, which ends the task.
-        os.close(source)
-    thread.join()
-    if errors:
-        raise errors[0]
 
 
 def _pump(stream: Readable, sink: int) -> None:

@@ -301,6 +301,11 @@ class Images:
 
     # -- archives
 
+    def root(self, ref: str) -> Iterator[bytes]:
+        """A tar of what a container of the image would see, without the engine's mount points."""
+        image, backend = self.get(ref), self._filesystems.get()
+        return self.unpacking.root(image, backend)
+
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
         """A tar with images: by name with that tag, by repository with all, by id with none."""
         chosen: dict[str, Strings] = {}

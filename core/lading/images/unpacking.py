@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 from uuid import uuid4
 
 from lading.archive import Applied, Archives, Root
+from lading.archive.piped import piped
 from lading.backends import Backends, Loaded
 from lading.errors import Conflict, Invalid, LadingError, NotFound
 from lading.hooks.filesystem import Filesystem, Kind, LayerDirectories, LayerSource, RemoteLayers
@@ -80,6 +81,20 @@ class Unpacking:
         if self._stackable(image, backend) or _exists(backend, _init_name(image.top_chain)):
             return self.snapshot_for(image, backend.name), False
         return self.unpacked(image, backend), True
+
+    def root(self, image: Image, backend: Loaded[Filesystem]) -> Iterator[bytes]:
+        """The image's own tree as a tar."""
+        parent = self.unpacked(image, backend)
+        key = f"{_MAKING}view-{uuid4().hex}"
+
+        def write(out: int) -> None:
+            recipe = backend.hook.view(key=key, parent=parent, labels={})
+            try:
+                self._archives.export(Root(tuple(recipe)), out)
+            finally:
+                _remove(backend, key)
+
+        return piped(write)
 
     def adopt(self, layers: Sequence[str], filesystem: str, key: str) -> str:
         """Let a container's root be that of the image which its changes make, by diff IDs.

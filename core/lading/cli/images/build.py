@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from typing import Any
+from typing import Any, TextIO
 
 from lading.cli.command import command, exactly
 from lading.cli.creation.environment import labels, proxies
@@ -19,6 +19,8 @@ from lading.cli.errors import Failure
 from lading.cli.flags import Call, number, switch, text, texts
 from lading.cli.images.context import make_context
 from lading.cli.images.offer import offered
+from lading.cli.images.outputs import deliver
+from lading.cli.images.outputs import parse as parse_output
 from lading.cli.images.reference import parse
 from lading.cli.output.progress import Progress
 from lading.cli.output.stages import Display
@@ -60,6 +62,7 @@ FLAGS = (
     text("progress", "", "How it is shown: auto, plain, tty, quiet", default="auto"),
     switch("pull", "", "Look for newer base images"),
     switch("quiet", "q", "Print the image's id only"),
+    texts("output", "o", "Where it goes: DIR, or type=local|tar|oci|docker|image,dest=PATH"),
     texts("secret", "", "Secret for RUN --mount, id=NAME[,src=PATH|,env=VARIABLE]"),
     switch("rm", "", "Remove intermediate containers", default=True),
     texts("security-opt", "", "Option of a security mechanism", kind="strings"),
@@ -83,6 +86,9 @@ def build(call: Call) -> None:
     for name in call.texts("tag"):
         parse(name)
     how = _how(call)
+    wanted = [parse_output(value) for value in call.texts("output")]
+    # What is told must not get into what is written.
+    told = sys.stderr if any(output.to_stdout for output in wanted) else sys.stdout
     quiet, found = how == "quiet", _Result()
     with ExitStack() as stack:
         context = make_context(call.args[0], call.text("file"), stack)
@@ -93,8 +99,8 @@ def build(call: Call) -> None:
         if body is not None and call.on("compress"):
             body = _compressed(body)
         if body is not None and not quiet:
-            body = _shown(body)
-        out = _Buffer() if quiet else sys.stdout
+            body = _shown(body, told)
+        out = _Buffer() if quiet else told
         try:
             messages = call.session.stream(
                 "POST",
@@ -104,14 +110,16 @@ def build(call: Call) -> None:
                 headers={"Content-Type": "application/x-tar", **_registries(call)},
             )
             progress = Progress(out)  # type: ignore[arg-type]
-            with Display(sys.stdout) if how == "tty" else nullcontext() as display:
+            with Display(told) if how == "tty" else nullcontext() as display:
                 progress.show(display.taken(messages) if display else messages, aux=found.note)
         except Failure:
             if isinstance(out, _Buffer):
                 sys.stderr.write(out.text)
             raise
     identity = found.identity or (out.text.strip() if isinstance(out, _Buffer) else "")
-    if quiet:
+    for output in wanted:
+        deliver(call.session, identity, call.texts("tag"), output)
+    if quiet and told is sys.stdout:
         call.session.print(identity)
     if call.text("iidfile"):
         if not identity:
@@ -233,17 +241,17 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def _shown(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _shown(pieces: Iterator[bytes], out: TextIO) -> Iterator[bytes]:
     """Tell how much is sent: live on a terminal, once elsewhere."""
     sent = shown = 0
-    live = is_terminal(1)
+    live = out.isatty()
     for piece in pieces:
         yield piece
         sent += len(piece)
         if live and sent - shown >= SHOW_EVERY:
             shown = sent
-            sys.stdout.write(f"\rSending build context to the daemon  {human_size(sent)}\x1b[K")
-            sys.stdout.flush()
+            out.write(f"\rSending build context to the daemon  {human_size(sent)}\x1b[K")
+            out.flush()
     start = "\r" if live else ""
-    sys.stdout.write(f"{start}Sending build context to the daemon  {human_size(sent)}\n")
-    sys.stdout.flush()
+    out.write(f"{start}Sending build context to the daemon  {human_size(sent)}\n")
+    out.flush()
