@@ -89,3 +89,20 @@ def test_a_mapped_container_is_not_mounted_on_the_host(remapped: Daemon) -> None
     remapped.client("lading", "rm", "mapped")
     assert remapped.client("lading", "image", "mount", "busybox").stdout
     remapped.client("lading", "image", "unmount", "busybox")
+
+
+def test_builds_mount_with_their_own_owners(remapped: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("of the context\n")
+    (tmp_path / "s").write_text("secret\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS a\nRUN echo of a stage > /x\nFROM busybox\n"
+        "RUN --mount=type=secret,id=s --mount=target=/c --mount=target=/rw,rw "
+        "--mount=from=a,target=/a --mount=type=cache,id=remap,target=/k,uid=5 "
+        "touch /rw/new && cat /run/secrets/s /c/f /a/x && "
+        "stat -c %u /run/secrets/s /c/f /rw/f /rw/new /k\nCOPY f /f\nRUN stat -c %u /f\n"
+    )
+    secret = f"id=s,src={tmp_path / 's'}"
+    done = remapped.client("lading", "build", "--secret", secret, str(tmp_path), check=False)
+    out = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, out
+    assert "secret\nof the context\nof a stage\n0\n0\n0\n0\n5\n" in out

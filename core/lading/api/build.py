@@ -145,6 +145,7 @@ def _host(query: Query) -> HostConfig:
         raise Invalid(f"build: ulimits: {error}") from error
     network = query.get("networkmode")
     return HostConfig(
+        isolation=query.get("isolation"),
         network_mode="" if network == "default" else network,
         memory=query.integer("memory"),
         memory_swap=query.integer("memswap"),

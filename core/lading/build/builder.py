@@ -105,6 +105,8 @@ class Builder:
         """Build; the image's id. Raises Invalid, CommandFailed and what its parts raise."""
         names = [_name(tag) for tag in options.tags]
         directory = Path(tempfile.mkdtemp(prefix="context-", dir=self._root))
+        # For RUN --mount, whoever that runs as; on the host the directory above is closed.
+        directory.chmod(0o755)
         try:
             with self._images.adding():
                 name = options.dockerfile or "Dockerfile"

@@ -26,7 +26,7 @@ from lading.hooks.common import Mount as Recipe
 from lading.http.pump import pump
 from lading.images import Image
 from lading.linux import paths
-from lading.model.docker import ImageOptions, Mount
+from lading.model.docker import BindOptions, ImageOptions, Mount
 
 _SECRET_MODE = 0o400
 _SOCKET_MODE = 0o600
@@ -115,9 +115,12 @@ class Hosting:
     def _bind(self, mount: RunMount, source: Callable[[str], Image], stack: ExitStack) -> Mount:
         image = source(mount.origin) if mount.origin else None
         path = posixpath.normpath("/" + mount.source)
-        if mount.writable:
-            # What is written there goes with the RUN.
-            return _bound(self._copied(image, path, stack), mount.target, writable=True)
+        remapped = self._containers.on_host(0, 0) != (0, 0)
+        if mount.writable or (image is not None and remapped):
+            # What is written there goes with the RUN. And an overlay cannot be shown with other
+            # owners than it has.
+            copied = self._copied(image, path, stack)
+            return _bound(copied, mount.target, writable=mount.writable, mapped=True)
         if image is not None:
             options = ImageOptions(subpath=path.lstrip("/"))
             return Mount(
@@ -134,7 +137,8 @@ class Hosting:
                 ) from error
         try:
             # The name without links: the container's mounts follow none out of the context.
-            return _bound(Path(os.readlink(f"/proc/self/fd/{found}")), mount.target)
+            place = Path(os.readlink(f"/proc/self/fd/{found}"))
+            return _bound(place, mount.target, mapped=True)
         finally:
             os.close(found)
 
@@ -253,8 +257,11 @@ class Hosting:
 SCRIPT = "/dev/pipes/script"
 
 
-def _bound(path: Path, target: str, *, writable: bool = False) -> Mount:
-    return Mount(type="bind", source=str(path), target=target, read_only=not writable)
+def _bound(path: Path, target: str, *, writable: bool = False, mapped: bool = False) -> Mount:
+    options = BindOptions(owners_mapped=mapped)
+    return Mount(
+        type="bind", source=str(path), target=target, read_only=not writable, bind_options=options
+    )
 
 
 def copy_tree(archives: Archives, root: Root, path: str, place: Path) -> None:

@@ -106,14 +106,17 @@ class Steps:
             self._derive(state, key, None, created_by)
 
     def _run(self, state: State, instruction: Instruction) -> None:
-        if not state.identity:
-            raise Invalid("RUN: a stage from scratch has nothing to run")
         tools = self._tools
         tools.runner.check(instruction)
         shell = state.settings.get("Shell") or _SHELL
         words, script = words_of(instruction, exec_form(instruction.rest), shell)
         place = state.settings.get("WorkingDir") or "/"
         mounts = mounts_of(instruction, state.replaced, place)
+        if not state.identity:
+            if not mounts:
+                raise Invalid("RUN: a stage from scratch has nothing to run")
+            # What is mounted may be all that it needs.
+            self.metadata(state, "FROM scratch")
         arguments = state.run_arguments()
         shown = " ".join(words)
         prefix = f"|{len(arguments)} {' '.join(arguments)} " if arguments else ""

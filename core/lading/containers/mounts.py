@@ -190,6 +190,7 @@ def _bind(mount: Mount, where: str) -> MountPoint:
         recursive_ro=options.read_only_force_recursive,
         recursive=not options.non_recursive,
         create_source=options.create_mountpoint,
+        owners_mapped=options.owners_mapped,
     )
 
 

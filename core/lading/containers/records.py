@@ -93,6 +93,7 @@ class MountPoint(Record, frozen=True):
     recursive: bool = True
     recursive_ro: bool = False
     create_source: bool = False
+    owners_mapped: bool = False
 
 
 class Container(Record, frozen=True):

@@ -375,7 +375,7 @@ def _user_mounts(inputs: Inputs) -> Iterator[Json]:
             continue
         bind = "rbind" if mount.recursive else "bind"
         words = [bind, mount.propagation or "rprivate"]
-        if inputs.remapped and mount.type == "volume":
+        if inputs.remapped and (mount.type == "volume" or mount.owners_mapped):
             # What lies in a volume has the same owners for containers with and without a mapping.
             words.append("idmap")
         if not mount.rw:

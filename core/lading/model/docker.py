@@ -214,9 +214,14 @@ class DriverConfig(Body, frozen=True):
 
 
 class BindOptions(Body, frozen=True):
-    """Options of a bind mount."""
+    """Options of a bind mount.
+
+    ``owners_mapped`` is Lading's own: a container with a user namespace sees the owners as the host
+    has them, those of root as its root.
+    """
 
     propagation: str = ""
+    owners_mapped: bool = False
     non_recursive: bool = False
     create_mountpoint: bool = False
     read_only_non_recursive: bool = False
