@@ -141,7 +141,8 @@ class Service:
         if not any(name.startswith(_OWNER) for name in labels):
             raise Unavailable(
                 f'containerd\'s namespace "{self.namespace}" was not made by Lading',
-                hint='set the option "namespace" to one that no other program uses',
+                hint='set the option "namespace" to one that no other program uses, or give it to '
+                f"this engine: ctr namespaces label {self.namespace} {label}={self._owner}",
             )
         client.call(
             "UpdateNamespace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,26 @@ def test_containers_outlive_restarts_of_containerd_and_of_the_engine(
     text(engine, "restart", "-t0", "long")
     assert text(engine, "exec", "long", "cat", "/f") == "kept"
     text(engine, "rm", "-f", "long")
+
+
+def test_grpc_is_in_no_process_that_forks(engine: Daemon) -> None:
+    text(engine, "run", "-d", "--storage=snapshotter", "--name=c", "busybox", "sleep", "1000")
+    assert engine.process is not None
+    daemon = engine.process.pid
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                above = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(above, []).append(int(entry.name))
+    with_grpc, pending = [], [daemon]
+    while pending:
+        pid = pending.pop()
+        pending += children.get(pid, [])
+        if "cygrpc" in Path(f"/proc/{pid}/maps").read_text():
+            with_grpc.append(pid)
+    assert with_grpc == [daemon]
+    text(engine, "rm", "-f", "c")
 
 
 def test_without_containerd_the_rest_of_the_engine_works(
