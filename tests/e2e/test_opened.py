@@ -16,7 +16,7 @@ from lading.testing.daemon import BUSYBOX, Daemon
 
 pytestmark = pytest.mark.root
 
-ISOLATIONS = ("native", "runc")
+ISOLATIONS = ("native", "runc", "lxc")
 
 
 @pytest.fixture
