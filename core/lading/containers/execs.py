@@ -181,6 +181,8 @@ class Execs:
             "rlimits": resources.rlimits(self._parts.defaults.ulimits, host.ulimits),
             "noNewPrivileges": options.no_new_privileges,
         }
+        if host.oom_score_adj:
+            process["oomScoreAdj"] = host.oom_score_adj
         if record.tty and size is not None:
             process["consoleSize"] = spec.console_size(size)
         if profile := spec.apparmor_profile(host, options):

@@ -149,7 +149,7 @@ class Runtime:
             except ProcessLookupError as error:
                 if not everyone:
                     raise NotFound(f'the init of container "{container.id}" has ended') from error
-        if signal == signals.SIGKILL and self._status(container) == "paused":
+        if signal == signals.SIGKILL and self._is_paused(container):
             self.resume(container=container)
 
     @hookimpl
@@ -202,6 +202,15 @@ class Runtime:
         pid = self._init(container)
         path = (_config(container).get("linux") or {}).get("cgroupsPath")
         return Cgroup.at(path) if path else Cgroup.of_process(pid)
+
+    def _is_paused(self, container: Container) -> bool:
+        """Whether it is frozen; no longer, when it has ended and was deleted meanwhile."""
+        try:
+            return self._status(container) == "paused"
+        except LadingError:
+            if (container.state / "pid").exists():
+                raise
+            return False
 
     def _status(self, container: Container) -> str:
         state = json.loads(self.binary.call(container, "state", container.id))
