@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import signal as signals
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,12 @@ from lading.bundle.channel import Channel
 from lading.bundle.config import Config
 from lading.bundle.state import State
 from lading.errors import Conflict, Invalid, NotFound, Unsupported
-from lading.hooks.common import hookimpl
+from lading.hooks.common import Probe, hookimpl
 from lading.hooks.isolation import Container, Stats
 from lading.linux import capabilities, cgroups
+
+#: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
+_OLDEST_KERNEL = (5, 12)
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +126,26 @@ class BundleBackend(ABC):
             else:
                 lifecycle_hooks.run(config, ("poststop",), container, 0, "stopped")
         State.forget(container)
+
+
+def host_refusal() -> Probe | None:
+    """Why no bundle can be carried out on this host; None when one can."""
+    if os.geteuid() != 0:
+        return Probe(usable=False, reason="it needs root", remedy="run the daemon as root")
+    if cgroups.hierarchies().mode == "none":
+        return Probe(
+            usable=False,
+            reason="no cgroup hierarchy is mounted",
+            remedy="mount cgroup2 on /sys/fs/cgroup",
+        )
+    release = os.uname().release
+    if tuple(map(int, re.findall(r"\d+", release)[:2])) < _OLDEST_KERNEL:
+        return Probe(
+            usable=False,
+            reason=f"kernel {release} lacks mount_setattr(2)",
+            remedy=f"boot kernel {'.'.join(map(str, _OLDEST_KERNEL))} or later",
+        )
+    return None
 
 
 def host_warnings(libseccomp: str) -> Iterator[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lading.bundle import seccomp
-from lading.bundle.control import BundleBackend, host_warnings
+from lading.bundle.control import BundleBackend, host_refusal, host_warnings
 from lading.bundle.state import State
 from lading.errors import Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
@@ -36,8 +35,8 @@ class Lxc(BundleBackend):
     @hookimpl
     def probe(self) -> Probe:
         """Usable for root with liblxc 5."""
-        if os.geteuid() != 0:
-            return Probe(usable=False, reason="it needs root", remedy="run the daemon as root")
+        if unusable := host_refusal():
+            return unusable
         try:
             version = library.version()
             interposable = library.interposable()
@@ -48,19 +47,12 @@ class Lxc(BundleBackend):
         if not interposable:
             reason = f"liblxc {version} works in a way not known here"
             return Probe(usable=False, reason=reason, remedy="use another isolation backend")
-        mode = cgroups.hierarchies().mode
-        if mode == "none":
-            return Probe(
-                usable=False,
-                reason="no cgroup hierarchy is mounted",
-                remedy="mount cgroup2 on /sys/fs/cgroup",
-            )
         libseccomp = seccomp.version()
         return Probe(
             usable=True,
             version=version,
             details={
-                "cgroups": mode,
+                "cgroups": cgroups.hierarchies().mode,
                 "libseccomp": libseccomp or "missing",
                 "containers": str(self.places.containers),
             },

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lading.bundle.config import Config
-from lading.errors import Unsupported
+from lading.errors import Invalid, Unsupported
 
 #: OCI's names of namespaces and LXC's.
 _NAMES = {"network": "net", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
@@ -28,8 +28,12 @@ def check(config: Config) -> None:
 
 
 def text(config: Config, cgroup: str, log: Path) -> str:
-    """The configuration's text."""
-    return "".join(f"{key} = {value}\n" for key, value in _rows(config, cgroup.strip("/"), log))
+    """The configuration's text. Raises Invalid for a value that would be more than one line."""
+    rows = list(_rows(config, cgroup.strip("/"), log))
+    for key, value in rows:
+        if "\n" in value:
+            raise Invalid(f"{key} {value!r}: LXC's configuration has a value in one line")
+    return "".join(f"{key} = {value}\n" for key, value in rows)
 
 
 def _rows(config: Config, cgroup: str, log: Path) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from lading.bundle.init import Plan
 from lading.errors import LadingError
 from lading.hooks.isolation import Stdio
 from lading.linux import cgroups, mounts, namespaces, syscalls
+from lading.monitor import process
 from lading_isolation_lxc.library import LxcContainer, explanation
 
 #: What a program that reboots its pid namespace has ended with: SIGHUP (reboot(2)).
@@ -31,6 +32,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 def run(plan: Plan, place: Path, log: Path, report: Channel) -> NoReturn:
     """Be the keeper. On ``report`` the init sends its end of a channel, then its pidfd."""
     try:
+        process.set_name("lading-lxc")
         # What is open here would stay so as long as the container lives.
         descriptors.leave_parent(plan.container.id)
         descriptors.keep_only([report.fileno()])

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lading.errors import LadingError, Unsupported
+from lading.errors import Invalid, LadingError, Unsupported
 from lading.hooks.common import Context
 from lading.linux.cgroups import Cgroup
 from lading.testing.isolation import Box, Case, Factory, Json, KitBase, traces
-from lading_isolation_lxc import Lxc, interpose, library
+from lading_isolation_lxc import Lxc, interpose, keeper, library
 from lading_isolation_lxc.config import MONITOR
+from lading_isolation_lxc.library import LxcContainer
 
 
 @pytest.fixture
@@ -167,6 +168,25 @@ class TestLxc(KitBase):
         assert "No such file or directory" in str(error), error
         case.expect(set(), traces(case) - before)
         case.expect([], os.listdir(case.boxes[-1].container.state))
+
+    def test_lxc_that_hangs(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An LXC that waits for ever is given up, and nothing is left."""
+        before = traces(case)
+        monkeypatch.setattr(keeper, "DEADLINE", 1.0)
+        monkeypatch.setattr(LxcContainer, "run", lambda self, become: signal.pause())
+        error = case.refused(LadingError, case.sleeping)
+        assert "did not start the container" in str(error), error
+        case.expect(set(), traces(case) - before)
+
+    def test_values_of_one_line(self, case: Case) -> None:
+        """No path can bring lines of its own into LXC's configuration."""
+        row = {"type": "ipc", "path": "/x\nlxc.hook.pre-start = /bin/true"}
+
+        def edit(config: Json) -> None:
+            rows = config["linux"]["namespaces"]
+            rows[:] = [*(r for r in rows if r["type"] != "ipc"), row]
+
+        case.refused(Invalid, lambda: case.sleeping(edit=edit))
 
     def test_refusals(self, case: Case) -> None:
         """What LXC cannot make is refused before anything starts."""
