@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from lading.operations import carried
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 20
 
 
 def piped(write: Callable[[int], object]) -> Iterator[bytes]:
@@ -18,6 +20,10 @@ def piped(write: Callable[[int], object]) -> Iterator[bytes]:
     has written; a reader that has gone breaks the pipe, which ends a task.
     """
     source, sink = os.pipe2(os.O_CLOEXEC)
+    # Room for a whole chunk means fewer turns between the two; of all pipes together a user may be
+    # out of room, root is not (pipe(7)).
+    with suppress(OSError):
+        fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, _CHUNK)
     errors: list[Exception] = []
 
     def run() -> None:
