@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lading.archive.unpack import DIGEST_ROW
@@ -233,15 +234,15 @@ class Archives:
         }
         self._run("copy_in", args, [stream])
 
-    def unpack_hashed(self, root: Root, stream: int) -> dict[int, bytes]:
-        """As :meth:`copy_in` into ``/``; the SHA-256 of each file's content by inode number.
+    def unpack_hashed(self, directory: Path, stream: int) -> dict[int, bytes]:
+        """Unpack a tar, compressed or not, into a directory of the host that nobody else uses.
 
-        Sparse files are left out.
+        Returns the SHA-256 of each file's content by inode number; sparse files are left out.
+        Raises Invalid.
         """
-        args = {**root.to_wire(), "path": "/", "keep_kinds": False, "owner": None}
         table = os.memfd_create("digests", os.MFD_CLOEXEC)
         with open(table, "rb") as rows:
-            self._run("copy_in", args, [stream, table])
+            self._run("unpack_hashed", {"directory": str(directory)}, [stream, table])
             rows.seek(0)
             return dict(DIGEST_ROW.iter_unpack(rows.read()))
 

@@ -204,7 +204,7 @@ def copy_out(args: Args, fds: Sequence[int]) -> Json:
 
 
 def copy_in(args: Args, fds: Sequence[int]) -> None:
-    """Unpack into a directory; with a second descriptor, write there what each file's digest is."""
+    """Unpack into a directory."""
     source, _ = _opened(fds[0])
     _enter(args)
     try:
@@ -220,13 +220,21 @@ def copy_in(args: Args, fds: Sequence[int]) -> None:
         plain=True,
         keep_directories=args["keep_kinds"],
         owner=(owner[0], owner[1]) if owner else None,
-        digests={} if len(fds) > 1 else None,
     )
     Unpacker(options).run(Reader(source))
-    if options.digests is not None:
-        with open(fds[1], "wb", closefd=False) as out:
-            for row in options.digests.items():
-                out.write(DIGEST_ROW.pack(*row))
+
+
+def unpack_hashed(args: Args, fds: Sequence[int]) -> None:
+    """Unpack into a directory of the host; to the second descriptor goes each file's digest."""
+    source, _ = _opened(fds[0])
+    os.chdir(args["directory"])
+    os.chroot(".")
+    _seal()
+    digests: dict[int, bytes] = {}
+    Unpacker(Options(plain=True, digests=digests)).run(Reader(source))
+    with open(fds[1], "wb", closefd=False) as out:
+        for row in digests.items():
+            out.write(DIGEST_ROW.pack(*row))
 
 
 def touch_init(args: Args, fds: Sequence[int]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -119,7 +121,9 @@ class Builder:
                 for named in names:
                     self._images.tag(image_id, named)
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            # Nobody has to wait for that; what a kill leaves goes at the next start.
+            away = functools.partial(shutil.rmtree, directory, ignore_errors=True)
+            threading.Thread(target=away, name="build-context", daemon=True).start()
             self.sessions.forget(options.session)
         if options.quiet:
             emit({"stream": f"{image_id}\n"})

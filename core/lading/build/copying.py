@@ -33,8 +33,11 @@ _TARGET, _SOURCE = b"/lower", b"/upper"
 
 
 def copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any] | None:
-    """Write the layer to a descriptor; its digest, length, sizes, and that of what it is made of,
-    which comes of the same reading. None when the images have to be seen without the init layer."""
+    """Write the layer to a descriptor; its digest, length, sizes, and with ``content`` the digest
+    of what it is made of, which comes of the same reading.
+
+    None when the images have to be seen without the init layer.
+    """
     try:
         return _copy(args, fds)
     except Ambiguous:
@@ -58,7 +61,7 @@ def _copy(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         "length": writer.total,
         "size": work.size,
         "entries": work.entries,
-        "content": work.content.shown(),
+        "content": work.content.shown() if args["content"] else "",
     }
 
 
@@ -180,6 +183,9 @@ class _Copy:
             {"st_mtime_ns": mtime, "st_rdev": status.st_rdev},
         )
         if not stat.S_ISREG(mode):
+            self._writer.add_path(entry.real, where, shown)
+            return b""
+        if not self._args["content"]:
             self._writer.add_path(entry.real, where, shown)
             return b""
         digest = hashlib.sha256()

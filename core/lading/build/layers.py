@@ -42,6 +42,7 @@ class Ready:
     ) -> None:
         self._layers, self._work, self._source, self._stack = layers, work, source, stack
         self._located: tuple[Copying, Seen] | None = None
+        self._content = False
 
     def origin(self) -> str:
         """A name that stands for the whole source, where it has one: the same name, the same
@@ -59,11 +60,12 @@ class Ready:
             found = layers.run("content", self._args(exactly=True), ())
         return str(found)
 
-    def write(self, target: Image | None) -> tuple[NewLayer | None, str]:
-        """The layer as a blob, None when there is nothing in it, and :meth:`content`.
+    def write(self, target: Image | None, *, content: bool = False) -> tuple[NewLayer | None, str]:
+        """The layer as a blob, None when there is nothing in it, and if wanted :meth:`content`.
 
         ``target``: what it is copied to.
         """
+        self._content = content
         layers = self._layers
         with layers.images.blobs.writer() as writer:
             done = self._copied(target, writer)
@@ -104,6 +106,7 @@ class Ready:
             "parents": work.parents,
             "keep": work.keep,
             "unpacked": list(work.unpacked),
+            "content": self._content,
             "mtime": None if epoch is None else epoch * 10**9,
             "now": time.time_ns(),
         }

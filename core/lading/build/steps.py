@@ -150,7 +150,7 @@ class Steps:
             layer: NewLayer | None = None
             written = origin != "" and not self._cached
             if written:
-                layer, content = ready.write(state.image)
+                layer, content = ready.write(state.image, content=True)
             else:
                 content = ready.content()
             key = self._copy_key(state, work, content)
@@ -160,7 +160,7 @@ class Steps:
             created_by = _noted(state, f"{work.name} {owner}{content} in {work.shown} ")
             if not self._hit(state, key, created_by):
                 if not written:
-                    layer, content = ready.write(state.image)
+                    layer, _ = ready.write(state.image)
                 self._derive(state, key, layer, created_by)
             if quick:
                 self._tools.cache.put(quick, state.identity, before, created_by)
