@@ -183,8 +183,8 @@ def _takes_user_attributes(directory: Path) -> bool:
 
 
 def _limit(directory: Path, size: int, inodes: int) -> None:
-    """Limit what is written into a snapshot; its number makes its project's."""
-    project = quota.FIRST_PROJECT + int(directory.name.rpartition("-")[2])
+    """Limit what is written into a snapshot."""
+    project = quota.project_of(directory / "fs")
     quota.limit(directory / "fs", project, size, inodes)
     for name in ("fs", "work"):
         # overlayfs makes files in the work directory and renames them into the other, which the

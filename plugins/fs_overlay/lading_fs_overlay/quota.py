@@ -21,7 +21,7 @@ from lading.errors import Unsupported
 from lading.linux import syscalls
 
 #: Projects below are left to the administrator.
-FIRST_PROJECT = 0x4C00_0000
+_FIRST_PROJECT = 0x8000_0000
 
 _XFS_SUPER_MAGIC = 0x58465342
 
@@ -54,8 +54,16 @@ def available(directory: Path) -> bool:
     return True
 
 
+def project_of(directory: Path) -> int:
+    """The project that a directory gives its number, which no other on its filesystem has.
+
+    Several engines may share one. XFS's numbers go beyond 31 bits on filesystems of terabytes only.
+    """
+    return _FIRST_PROJECT | directory.stat().st_ino & (_FIRST_PROJECT - 1)
+
+
 def limit(directory: Path, project: int, size: int, inodes: int) -> None:
-    """Make a directory a project's, and limit that: bytes and inodes, 0 for no limit.
+    """Limit a project on a directory's filesystem: bytes and inodes, 0 for no limit.
 
     Raises Unsupported where project quotas are off.
     """
