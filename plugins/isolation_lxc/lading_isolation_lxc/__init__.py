@@ -11,8 +11,9 @@ How a container comes to be, from the starter S::
     S ────────────── "start" ──────▶ I  execve
                   K  lxc: waits for the end, cleans up, ends with the init's own status
 
-LXC sees an ordinary container that runs: ``lxc-ls -P DIR`` and ``lxc-info -P DIR -n ID`` tell of
-it, where DIR is what ``lading info`` calls ``containers``.
+LXC sees an ordinary container that runs. Its programs reach the keeper from within the keeper's
+network namespace, in which nobody else is: ``nsenter -t KEEPER -n lxc-info -P DIR -n ID``, where
+DIR is what ``lading plugin inspect`` calls ``containers``, and KEEPER the init's parent.
 
 State under ``Container.state``: ``init.json`` (pid, start time, cgroup) and ``lxc.log``. LXC's
 configuration is ``DIR/ID/config``; compiled seccomp filters are kept in the backend's ``run``.

@@ -6,6 +6,7 @@ and all that is the process's own come after, since LXC's ways differ from OCI's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,11 @@ def _namespaces(config: Config) -> Iterator[tuple[str, str]]:
     for kind, path in config.joined(tuple(_NAMES)):
         yield f"lxc.namespace.share.{_NAMES[kind]}", path
     # Said of all: what is not kept is made, one of time too.
-    kept = [name for kind, name in _NAMES.items() if kind not in config.namespaces]
+    absent = [kind for kind in _NAMES if kind not in config.namespaces]
+    kept = [_NAMES[kind] for kind in absent if kind != "network"]
     yield "lxc.namespace.keep", " ".join(["time", *(() if config.remapped else ("user",)), *kept])
-    if config.namespaces.get("network") == "":
+    if "network" in absent:
+        # Ours, since the keeper has left it.
+        yield "lxc.namespace.share.net", f"/proc/{os.getpid()}/ns/net"
+    elif not config.namespaces["network"]:
         yield "lxc.net.0.type", "empty"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lading.bundle import descriptors
@@ -11,7 +13,7 @@ from lading.bundle.channel import Channel
 from lading.bundle.joined import Joining
 from lading.errors import LadingError
 from lading.hooks.isolation import Container, Started, Stdio
-from lading.linux import procfs, syscalls
+from lading.linux import namespaces, procfs, syscalls
 from lading_isolation_lxc.library import LxcContainer, explanation
 from lading_isolation_lxc.places import Places
 
@@ -50,7 +52,9 @@ def _attach(plan: Joining, channel: Channel, places: Places) -> int:
     try:
         # Nobody in the container may look into the process before it has let go of everything.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        return container.attach(plan.namespaces(), null, become)
+        with _beside(plan.state.pid):
+            kinds = plan.namespaces() | syscalls.CLONE_NEWNET
+            return container.attach(kinds, null, become)
     except LadingError as error:
         if reason := explanation(places.log(plan.container)):
             raise LadingError(f"{error}: {reason}") from error
@@ -60,3 +64,17 @@ def _attach(plan: Joining, channel: Channel, places: Places) -> int:
         container.close()
         os.close(null)
         os.close(proc)
+
+
+@contextmanager
+def _beside(init: int) -> Iterator[None]:
+    """Be in the network namespace of the keeper, the init's parent, where LXC answers."""
+    stat = Path(f"/proc/{init}/stat").read_bytes()
+    keeper = int(stat.rpartition(b") ")[2].split()[1])
+    here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.join(f"/proc/{keeper}/ns/net", "network")
+        yield
+    finally:
+        syscalls.setns(here, syscalls.CLONE_NEWNET)
+        os.close(here)

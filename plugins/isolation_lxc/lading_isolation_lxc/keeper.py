@@ -41,6 +41,9 @@ def run(plan: Plan, place: Path, log: Path, report: Channel) -> NoReturn:
         os.environ.pop("PATH", None)
         cgroups.hierarchies()
         life = _Life(plan, report)
+        # LXC's commands go over a socket that whoever is root in the same network namespace may
+        # use, and its answers lead out of any container: here nobody else is.
+        syscalls.unshare(syscalls.CLONE_NEWNET)
         started, status = LxcContainer(plan.container.id, place).run(life.become)
         if not started and not life.began():
             raise LadingError("liblxc could not start the container")

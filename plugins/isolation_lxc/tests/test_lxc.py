@@ -99,11 +99,30 @@ class TestLxc(KitBase):
         if shutil.which("lxc-info") is None:
             pytest.skip("LXC's programs are not installed")
         box = case.sleeping()
+        beside = ["nsenter", "-t", str(self.keeper(box)), "-n"]
         which = ["-P", self.place(case), "-n", box.container.id]
-        told = subprocess.run(["lxc-info", *which, "-p", "-H"], capture_output=True, check=True)
+        told = subprocess.run(
+            [*beside, "lxc-info", *which, "-p", "-H"], capture_output=True, check=True
+        )
         case.expect(box.pid, int(told.stdout))
-        subprocess.run(["lxc-stop", *which, "-k"], check=True)
+        subprocess.run([*beside, "lxc-stop", *which, "-k"], check=True)
         case.expect(137, box.finish().code)
+
+    def test_nobody_else_reaches_the_keeper(self, case: Case) -> None:
+        """LXC's command socket is out of reach, also of who shares the host's network."""
+
+        def edit(config: Json) -> None:
+            rows = config["linux"]["namespaces"]
+            rows[:] = [row for row in rows if row["type"] != "network"]
+
+        box = case.sleeping(edit=edit)
+        ours, theirs = (os.readlink(f"/proc/{p}/ns/net") for p in ("self", box.pid))
+        case.expect(ours, theirs)
+        sockets = Path("/proc/net/unix").read_text()
+        case.expect(False, box.container.id in sockets)
+        beside = Path(f"/proc/{self.keeper(box)}/net/unix").read_text()
+        case.expect(True, "command" in beside)
+        case.expect(ours, box.exec("readlink", "/proc/self/ns/net").out.strip())
 
     def test_nothing_of_lxc_stays(self, case: Case) -> None:
         """delete removes LXC's files: configuration, lock, and the directories made for them."""
