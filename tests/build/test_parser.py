@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lading.build.modes import Chmod
 from lading.build.planner import plan
 from lading.errors import Invalid
-from lading.model.dockerfile import parse
+from lading.model.dockerfile import parse, split_flags
 from lading.model.substitution import split_words, substitute
 
 VALUES = {"a": "one", "empty": "", "path": "/usr/lib/x.tar.gz"}
@@ -36,6 +37,75 @@ def test_heredocs() -> None:
         ("B", "y$v\n", False),
     ]
     assert parse(text).instructions[2].line == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "documents", "name"),
+    [
+        ("RUN cat <<E >f <<-'F'\na\nE\n\tb\n\tF", [("E", "a\n"), ("F", "b\n")], "RUN"),
+        ('RUN 3<<"E.1" cat\n$x\nE.1', [("E.1", "$x\n")], "RUN"),
+        ("RUN cat <<E>f\na\nE", [("E", "a\n")], "RUN"),
+        ("RUN (cat <<E)\nE", [("E", "")], "RUN"),
+        ('RUN echo "a <<E" $((1<<2)) a<<<b', [], "RUN"),
+        ('COPY ["<<E", "/x"]', [], "COPY"),
+        ("ONBUILD RUN <<E\na\nE", [("E", "a\n")], "ONBUILD"),
+        ("CMD cat <<E", [], "CMD"),
+    ],
+)
+def test_where_documents_begin(line: str, documents: list[tuple[str, str]], name: str) -> None:
+    found = parse(f"FROM a\n{line}\nUSER b\n".encode()).instructions
+    assert [(d.name, d.content) for d in found[1].heredocs] == documents
+    assert found[1].name == name
+    assert found[2].name == "USER"
+
+
+def test_a_doubled_escape_continues_nothing() -> None:
+    found = parse(b"FROM a\nRUN x \\\\\nRUN y \\  \n\n# c\n z").instructions
+    assert [i.rest for i in found] == ["a", "x \\\\", "y  z"]
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "rest"),
+    [
+        ("--a=b --c d", [("a", "b"), ("c", "true")], "d"),
+        ("--a=\"b c\" --d='e f' g", [("a", "b c"), ("d", "e f")], "g"),
+        ("--a=b\\ c d", [("a", "b c")], "d"),
+        ("--a -- --b", [("a", "true")], "--b"),
+        ("-x --a", [], "-x --a"),
+        ("--a=", [("a", "")], ""),
+    ],
+)
+def test_flags(text: str, flags: list[tuple[str, str]], rest: str) -> None:
+    assert split_flags(text) == (flags, rest)
+
+
+def test_errors_have_a_caret_below_the_culprit() -> None:
+    with pytest.raises(Invalid) as found:
+        parse(b"FROM a\n\n  onbuild  COPPY x y\n")
+    assert str(found.value).splitlines() == [
+        "dockerfile parse error Dockerfile:3: unknown instruction: COPPY (did you mean COPY?)",
+        "    ONBUILD COPPY x y",
+        "            ^",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "expected"),
+    [
+        ("755", 0o644, 0o755), ("4711", 0o644, 0o4711), ("u=rwX,go=rX", 0o600, 0o644),
+        ("u=rwX,go=rX", 0o700, 0o755), ("a+x", 0o644, 0o755), ("+w", 0o444, 0o666),
+        ("g=u", 0o640, 0o660), ("o-rwx,u+s", 0o755, 0o4750), ("+t", 0o777, 0o1777),
+        ("ug+s", 0o755, 0o6755), ("u-x+w", 0o544, 0o644),
+    ],
+)  # fmt: skip
+def test_modes(text: str, mode: int, expected: int) -> None:
+    assert oct(Chmod(text).of(mode, directory=False)) == oct(expected)
+
+
+@pytest.mark.parametrize("text", ["", "8", "u", "u+q", "99999", "rwx", "u=rw,,g=r"])
+def test_wrong_modes(text: str) -> None:
+    with pytest.raises(Invalid):
+        Chmod(text)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +143,8 @@ def test_typo_suggests_the_nearest() -> None:
         ("${path%.*}|${path%%.*}", "/usr/lib/x.tar|/usr/lib/x"),
         ("${path/usr/opt}|${path//\\//-}", "/opt/lib/x.tar.gz|-usr-lib-x.tar.gz"),
         ("$", "$"),
+        ("${path#*[}|${path##*/l?b/}|${path%%l*}", "/usr/lib/x.tar.gz|x.tar.gz|/usr/"),
+        ("${path/*x/}|${path//[.]/}|${a/o*/}", ".tar.gz|/usr/lib/x.tar.gz|"),
     ],
 )
 def test_substitution(text: str, expected: str) -> None:

@@ -184,8 +184,12 @@ def config_json(config: ContainerConfig, version: Version) -> dict[str, Any]:
     for attribute, name in _OPTIONAL_IN_CONFIG:
         if not getattr(config, attribute):
             del shown[name]
-    if version < (1, 44) and config.healthcheck is not None:
-        del shown["Healthcheck"]["StartInterval"]
+    if config.healthcheck is not None:
+        # Docker leaves out what is not set; StartInterval came with 1.44.
+        unset = {name for name, value in shown["Healthcheck"].items() if not value}
+        unset |= {"StartInterval"} if version < (1, 44) else set()
+        for name in unset:
+            shown["Healthcheck"].pop(name, None)
     for name in ("ExposedPorts", "Volumes", "OnBuild"):
         shown[name] = shown[name] or None
     if shown["ExposedPorts"] is None:

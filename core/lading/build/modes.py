@@ -7,7 +7,7 @@ import re
 from lading.errors import Invalid
 
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _WHO = {"u": 0o700, "g": 0o070, "o": 0o007}
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
 _SHIFT = {"u": 6, "g": 3, "o": 0}

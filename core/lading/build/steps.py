@@ -174,7 +174,10 @@ class Steps:
         return key_of(state.key, work.name, work.dest, flags, what, content, self._time)
 
     def _workdir(self, state: State, instruction: Instruction) -> None:
-        state.settings = workdir(state.settings, state.replaced(instruction.rest))
+        named = state.replaced(instruction.rest)
+        if not named:
+            raise Invalid("WORKDIR requires at least one argument")
+        state.settings = workdir(state.settings, named)
         place = str(state.settings["WorkingDir"])
         created_by = _noted(state, f"WORKDIR {place}")
         key = key_of(state.key, created_by, self._time)

@@ -76,7 +76,7 @@ class Change:
         if name in _SUBSTITUTED:
             keep = name == "VOLUME" and text.startswith("[")
             text = substitute(text, self.values(), escape=self.escape, keep_quotes=keep)
-            if not text.strip():
+            if not text.strip() and name not in ("EXPOSE", "USER"):
                 raise Invalid(f"{name} requires at least one argument")
         self.config = _INSTRUCTIONS[name](self.config, text)
         if name == "CMD":
@@ -167,6 +167,8 @@ def _volume(config: Config, text: str) -> Config:
     words = exec_form(text)
     if words is None:
         words = text.split()
+    if not words:
+        raise Invalid("VOLUME requires at least one argument")
     if "" in words:
         raise Invalid("VOLUME specified can not be an empty string")
     return {**config, "Volumes": {**(config.get("Volumes") or {}), **{w: {} for w in words}}}

@@ -173,6 +173,11 @@ class _Lines:
         flags: list[tuple[str, str]] = []
         if name in _WITH_FLAGS:
             flags, arguments = split_flags(arguments, self._escape)
+            if not arguments:
+                raise self._error(number, f"{name} requires at least one argument", shown)
+        elif name != "HEALTHCHECK" and (match := _FLAG.match(arguments)) and match[0] != "--":
+            flag = arguments.split(None, 1)[0]
+            raise self._error(number, f"unknown flag: {flag} ({name} has none)", shown, flag)
         documents: list[Heredoc] = []
         if name == "ONBUILD":
             trigger, *_ = arguments.split(None, 1)
