@@ -293,3 +293,28 @@ def test_local_output_stays_inside(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"{text}COPY Dockerfile /d/x\n")
     daemon.client("lading", "build", "-o", str(out), str(tmp_path), check=False)
     assert list(outside.iterdir()) == []
+
+
+def test_a_layer_that_the_power_took_goes_with_its_image(
+    scratch_daemon: Daemon, tmp_path: Path
+) -> None:
+    """A layer is synced after the build; what was not is looked at by the next start."""
+    daemon = scratch_daemon
+    files = {"Dockerfile": "FROM busybox\nCOPY f /f\n", "f": "F"}
+    build(daemon, tmp_path, files, "-t", "whole")
+    build(daemon, tmp_path, {"f": "G"}, "-t", "torn")
+    unsynced = daemon.root / "data/unsynced"
+    wait_for(lambda: not list(unsynced.iterdir()))
+    digests = {}
+    for name in ("whole", "torn"):
+        shown = daemon.client("lading", "inspect", "-f", "{{json .RootFS.Layers}}", name).stdout
+        digests[name] = json.loads(shown)[-1].removeprefix("sha256:")
+        (unsynced / digests[name]).touch()
+    daemon.kill()
+    (daemon.root / "data/blobs/sha256" / digests["torn"]).write_bytes(b"")
+    daemon.start()
+    names = daemon.client("lading", "images", "--format", "{{.Repository}}").stdout.split()
+    assert sorted(names) == [b"busybox", b"whole"]
+    assert not list(unsynced.iterdir())
+    assert build(daemon, tmp_path, {"f": "F"}).count("Using cache") == 1
+    assert "Using cache" not in build(daemon, tmp_path, {"f": "G"})

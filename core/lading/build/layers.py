@@ -75,7 +75,7 @@ class Ready:
                 done = self._copied(target, writer, exactly=True)
             if not done["entries"]:
                 return None, done["content"]
-            writer.commit_written(done["digest"])
+            writer.commit_written(done["digest"], later=True)
         layer = NewLayer(done["digest"], done["digest"], oci.LAYER, done["size"], done["length"])
         return layer, done["content"]
 

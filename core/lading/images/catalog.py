@@ -264,6 +264,15 @@ class Catalog:
         )
         return [oci.Descriptor(*row) for row in rows]
 
+    def with_blob(self, digest: str) -> list[str]:
+        """The images that need a layer's blob."""
+        rows = self._db.rows(
+            "SELECT DISTINCT i.image FROM image_layers i JOIN layers l ON l.diff_id = i.diff_id "
+            "WHERE l.digest = ?",
+            digest,
+        )
+        return [str(row[0]) for row in rows]
+
     def referenced_blobs(self) -> set[str]:
         """The digests of all blobs that some image needs."""
         found = {str(r[0]) for r in self._db.rows("SELECT id FROM images")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from lading.model import reference
 from lading.store.blobs import Blobs
 from lading.store.db import Database
 from lading.store.events import Events
+
+log = logging.getLogger(__name__)
 
 #: How long, in seconds, the blobs of a pull that did not end are kept over a restart.
 RECENT_SECONDS = 24 * 3600.0
@@ -64,7 +67,10 @@ class Images:
 
     def start(self) -> None:
         """At daemon start: sweep what a killed one has left half made."""
-        self.blobs.sweep()
+        for digest in self.blobs.sweep():
+            for image_id in self.catalog.with_blob(digest):
+                log.warning("image %s is lost with its layer %s", image_id, digest)
+                self.catalog.drop(image_id)
         self.unpacking.sweep()
         # A pull that was cut off finds its layers again.
         self.collect(spare=RECENT_SECONDS)
@@ -280,11 +286,11 @@ class Images:
         *,
         latest: int | None = None,
     ) -> NewLayer | None:
-        """What ``upper`` changes against ``lower`` as a layer's blob, None for nothing.
+        """What ``upper`` changes against ``lower`` as a layer's blob, None for nothing: a build's.
 
         To be called within :meth:`adding`. No time in it is after ``latest``, in nanoseconds.
         """
-        return self._making.layer(lower, upper, layer, latest)
+        return self._making.layer(lower, upper, layer, latest, later=True)
 
     def default_filesystem(self) -> Loaded[Filesystem]:
         """The backend on which new images are unpacked."""

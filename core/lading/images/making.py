@@ -89,13 +89,15 @@ class Making:
         upper: Sequence[Mount],
         layer: Hint | None,
         latest: int | None = None,
+        *,
+        later: bool = False,
     ) -> NewLayer | None:
-        """What ``upper`` changes against ``lower``; None for nothing."""
+        """What ``upper`` changes against ``lower``; None for nothing. ``later`` as of blobs."""
         with self._blobs.writer() as writer:
             packed = self._archives.diff(lower, upper, writer.fileno(), layer, latest)
             if not packed.entries:
                 return None
-            writer.commit_written(packed.digest)
+            writer.commit_written(packed.digest, later=later)
         return NewLayer(packed.digest, packed.digest, oci.LAYER, packed.size, packed.length)
 
     def commit(

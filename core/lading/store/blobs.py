@@ -3,15 +3,20 @@
 A blob is written under a temporary name in ``ingest/``, hashed on the way, synced, compared with
 the digest that was expected, and renamed: what has a digest for a name has that content. A writer
 with a name can be taken up again where it ended, also after a crash.
+
+What can be made again, the layers of a build, may be synced *later*: nobody waits for the disk.
+Until then its digest stands in ``unsynced/``, and what a start finds there is read and compared.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +24,8 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from lading.errors import Invalid, NotFound
+
+log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 CHUNK = 1 << 20
@@ -32,7 +39,8 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self._blobs = root / "blobs" / "sha256"
         self._ingest = root / "ingest"
-        for directory in (self._blobs, self._ingest):
+        self._unsynced = root / "unsynced"
+        for directory in (self._blobs, self._ingest, self._unsynced):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
@@ -97,12 +105,56 @@ class Blobs:
         for entry in os.scandir(self._blobs):
             yield f"sha256:{entry.name}"
 
-    def sweep(self) -> None:
-        """Remove unfinished writes that nobody will take up; at start, before any writer."""
+    def sweep(self) -> list[str]:
+        """Remove unfinished writes that nobody will take up; at start, before any writer.
+
+        Returns the digests of blobs that a failure of power has damaged; they are gone.
+        """
         for path in self._ingest.iterdir():
             old = path.stat().st_mtime < time.time() - FORGOTTEN_SECONDS
             if path.name.startswith("t-") or old:
                 path.unlink(missing_ok=True)
+        lost = []
+        for mark in self._unsynced.iterdir():
+            digest = f"sha256:{mark.name}"
+            if self._is_whole(digest):
+                self._settle(digest)
+            else:
+                self.remove(digest)
+                mark.unlink()
+                lost.append(digest)
+        return lost
+
+    def _is_whole(self, digest: str) -> bool:
+        total = hashlib.sha256()
+        try:
+            with self.open(digest) as file:
+                while piece := file.read(CHUNK):
+                    total.update(piece)
+        except NotFound:
+            return False
+        return f"sha256:{total.hexdigest()}" == digest
+
+    def mark_unsynced(self, digest: str) -> None:
+        """Note that a blob of this digest is about to be there without being on disk for sure."""
+        (self._unsynced / self.path(digest).name).touch()
+
+    def settle(self, digest: str) -> None:
+        """Sync a blob that was marked, on a thread of its own."""
+        threading.Thread(target=self._settle, args=(digest,), name="blob-sync", daemon=True).start()
+
+    def _settle(self, digest: str) -> None:
+        try:
+            with self.open(digest) as file:
+                os.fsync(file.fileno())
+            _sync_directory(self._blobs)
+        except NotFound:
+            # Collected meanwhile.
+            pass
+        except OSError as error:
+            log.warning("sync of blob %s: %s", digest, error)
+            return
+        (self._unsynced / self.path(digest).name).unlink(missing_ok=True)
 
     def free(self) -> int:
         """Bytes free on the blobs' filesystem."""
@@ -147,14 +199,23 @@ class BlobWriter:
         """
         return self.commit_written(self.digest)
 
-    def commit_written(self, digest: str) -> str:
-        """As :meth:`commit`, when somebody else wrote and hashed the content."""
+    def commit_written(self, digest: str, *, later: bool = False) -> str:
+        """As :meth:`commit`, when somebody else wrote and hashed the content.
+
+        ``later``: it is synced in the background, see above.
+        """
         if self._expected and digest != self._expected:
             self.drop()
             raise Invalid(f"digest is {digest} where {self._expected} was expected")
+        final = self._blobs.path(digest)
+        if later and not final.exists():
+            self._blobs.mark_unsynced(digest)
+            self._file.close()
+            os.rename(self._path, final)
+            self._blobs.settle(digest)
+            return digest
         os.fsync(self._file.fileno())
         self._file.close()
-        final = self._blobs.path(digest)
         os.rename(self._path, final)
         _sync_directory(final.parent)
         return digest
