@@ -78,15 +78,15 @@ class Case:
         raise AssertionError(f"expected {names}, got {got!r}; rule: {self.rule}")
 
     @contextmanager
-    def mounted(self, recipe: Sequence[Mount]) -> Iterator[Path]:
-        """Show a recipe at a fresh place for the time of the block."""
+    def mounted(self, recipe: Sequence[Mount], userns: int = -1) -> Iterator[Path]:
+        """Show a recipe at a fresh place for the time of the block; mapped for a user namespace."""
         place = self.places / f"m{next(_serial)}"
         place.mkdir()
-        mounts.mount_recipe(recipe, place)
+        mounts.mount_recipe(recipe, place, userns)
         try:
             yield place
         finally:
-            syscalls.umount2(str(place), syscalls.MNT_DETACH)
+            _unmount(place)
             place.rmdir()
 
     @contextmanager
@@ -118,6 +118,17 @@ class Case:
         """What a committed snapshot shows."""
         with self.seen(name) as top:
             return describe(top)
+
+
+def _unmount(place: Path) -> None:
+    """Unmount all that was mounted at a place, one upon the other."""
+    while True:
+        try:
+            syscalls.umount2(str(place), syscalls.MNT_DETACH)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return
+            raise
 
 
 _serial = itertools.count(1)

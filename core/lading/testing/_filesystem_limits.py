@@ -1,14 +1,16 @@
-"""Kit, part four: limits on a snapshot and where its writable layer lies."""
+"""Kit, part four: limits on a snapshot, where its writable layer lies, and whose its files are."""
 
 from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lading.errors import Invalid, Unsupported
+from lading.linux.namespaces import new_user_namespace
 from lading.testing._filesystem_case import Case, KitBase, put
 
 MEBIBYTE = 1 << 20
@@ -70,6 +72,30 @@ class Limits(KitBase):
         case.expect(1, len(found))
         case.backend.remove(key="a")
         case.expect([], list(elsewhere.iterdir()))
+
+    def test_a_recipe_can_be_mounted_for_a_user_namespace(self, case: Case) -> None:
+        """idmap: its recipe may be mounted id-mapped; what is written has the owner it shows."""
+        case.can("idmap")
+        case.commit("base", "", lambda top: os.chown(put(top / "below", "text"), 7, 8))
+        recipe = case.backend.prepare(key="a", parent="base", labels={})
+        mapped = [replace(m, options=(*m.options, "idmap")) for m in recipe]
+        maps = [(0, 200000, 65536)]
+        userns = new_user_namespace(maps, maps)
+        try:
+            with case.mounted(mapped, userns) as top:
+                case.expect((200007, 200008), _owner(top / "below"))
+                (top / "below").write_text("changed")
+                os.chown(top / "below", 200001, 200002)
+        finally:
+            os.close(userns)
+        with case.mounted(case.backend.mounts(key="a")) as top:
+            case.expect((1, 2), _owner(top / "below"))
+            case.expect("changed", (top / "below").read_text())
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_uid, status.st_gid
 
 
 def _limited(case: Case, key: str, **limits: str) -> None:
