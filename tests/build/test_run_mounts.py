@@ -90,6 +90,23 @@ def test_caches(daemon: Daemon, tmp_path: Path) -> None:
     assert "\ncount 4\n" in again, again
 
 
+def test_a_locked_cache_has_one_user_at_a_time(daemon: Daemon, tmp_path: Path) -> None:
+    """Stages run side by side; noclobber shows whether their RUNs did."""
+    run = (
+        "RUN --mount=type=cache,id=lock,target=/c,sharing={how} set -C; "
+        "{{ echo > /c/lock; }} 2>/dev/null && sleep 0.5 && rm /c/lock && echo alone || echo both\n"
+    )
+    for how in ("locked", "private"):
+        one = run.format(how=how)
+        text = (
+            f"FROM busybox AS a\n{one}FROM busybox AS b\n{one}FROM busybox\n"
+            "COPY --from=a /etc/passwd /a\nCOPY --from=b /etc/passwd /b\n"
+        )
+        code, out = build(daemon, "lading", tmp_path, {"Dockerfile": text}, "--no-cache")
+        assert code == 0, out
+        assert out.count("\nalone\n") == 2, out
+
+
 def test_tmpfs(daemon: Daemon, tmp_path: Path) -> None:
     text = (
         "FROM busybox\n"
