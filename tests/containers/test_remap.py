@@ -52,6 +52,21 @@ def test_root_inside_is_another_user_outside(remapped: Daemon) -> None:
     assert shown.splitlines() == ["0 0", "0 0", "0 0", "5 6"]
 
 
+@pytest.mark.parametrize("backend", ["lxc", "runc"])
+def test_other_backends_map_as_well(remapped: Daemon, backend: str) -> None:
+    usable = remapped.client("lading", "plugin", "inspect", f"isolation/{backend}").stdout
+    if b'"usable"' not in usable:
+        pytest.skip(f"{backend} is not usable here")
+    which = ["--runtime", backend]
+    script = "touch /new; stat -c '%u %g' / /new; cat /proc/self/uid_map"
+    shown = run(remapped, *which, "busybox", "sh", "-c", script)
+    assert shown.split() == ["0", "0", "0", "0", "0", str(FIRST), "65536"]
+    remapped.client("lading", "run", "-d", *which, "--name", "box", "busybox", "sleep", "1000")
+    told = remapped.client("lading", "exec", "box", "cat", "/proc/self/uid_map").stdout.decode()
+    assert told.split() == ["0", str(FIRST), "65536"]
+    remapped.client("lading", "rm", "-f", "box")
+
+
 def test_a_container_may_keep_the_hosts_users(remapped: Daemon) -> None:
     shown = run(remapped, "--userns", "host", "busybox", "cat", "/proc/self/uid_map").split()
     assert shown == ["0", "0", str(0xFFFF_FFFF)]

@@ -38,13 +38,15 @@ class View(KitBase):
         """With the annotation for an init, process 1 reaps, and passes signals and the end on."""
         case.can("init")
         edit = lambda c: c.update(annotations={INIT_ANNOTATION: "true"})  # noqa: E731
-        script = "trap 'exit 9' USR1; (sleep 0.01 &); echo ready; while :; do sleep 0.05; done"
-        box = case.running("sh", "-c", script, edit=edit)
-        box.line()
-        states = "while grep -hs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped"
-        case.expect("reaped", box.exec("sh", "-c", states).out.split("\n")[-2])
-        box.signal(signal.SIGUSR1)
-        case.expect(9, box.finish().code)
+        box = case.sleeping(edit=edit)
+        box.exec("sh", "-c", "(sleep 0.01 &)")  # orphaned, it becomes process 1's
+        states = (
+            "for i in $(seq 200); do grep -hqs '^State:.Z' /proc/[0-9]*/status ||"
+            " { echo reaped; break; }; sleep 0.02; done"
+        )
+        case.expect("reaped\n", box.exec("sh", "-c", states).out)
+        box.signal(signal.SIGTERM)
+        case.expect(128 + signal.SIGTERM, box.finish().code)
 
     def test_hostname(self, case: Case) -> None:
         """hostname is that of the config, and the host keeps its own."""

@@ -15,7 +15,7 @@ from lading.hooks import hookimpl
 from lading.linux import mounts, syscalls
 from lading.hooks.common import Mount
 from lading.testing.isolation import Factory, IsolationConformance
-from lading.bundle import program, protection
+from lading.bundle import program, protection, reaper
 from lading.bundle.state import State
 from lading_isolation_native import Native
 
@@ -96,6 +96,7 @@ NO_PAUSE = """
         (HALF_AN_UPDATE, "", "test_refused_update_changes_nothing"),
         (NO_PAUSE, "", "test_pause_and_resume"),
         ("pass", "protection._mask = lambda root, masked: None", "test_masked_paths"),
+        ("pass", "reaper.fork_program = lambda: 0", "test_init_that_reaps"),
         ("pass", "program.enter_directory = lambda cwd: None", "test_environment_and_directory"),
     ],
     ids=lambda text: text if text.startswith("test_") else "",
