@@ -59,6 +59,20 @@ MOST_UNSETTLED = 4 << 20
 MOST_NAMES = 256 << 20
 
 
+#: What the kernel says of names that cannot be: loops, empty targets, files as directories.
+_ARCHIVES_FAULT = frozenset(
+    (
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+    )
+)
+
+
 class NeedsParent(Exception):
     """A layer cannot be unpacked without seeing its parent; it names the entry's path."""
 
@@ -163,6 +177,20 @@ class Unpacker:
                 os.unlink(path)
                 self._deleted.discard(path)
 
+    def _named(self, path: bytes, entry: Entry, reader: Reader) -> None:
+        above, _, name = path.rpartition(b"/")
+        if name.startswith(PREFIX) and not self.options.plain:
+            self._special(above, name, entry, reader)
+        elif not self.options.plain and path.startswith(_AUFS_LINKS + b"/"):
+            self._keep_link_source(name, entry, reader)
+        else:
+            self._parents(above)
+            self._make(path, entry, reader)
+            self._made.add(hash(path))
+            while above and above not in self._filled:
+                self._filled.add(above)
+                above = above.rpartition(b"/")[0]
+
     def _entry(self, entry: Entry, reader: Reader) -> None:
         path = clean(entry.name)
         self.entries += 1
@@ -170,27 +198,20 @@ class Unpacker:
             if entry.type == headers.DIRECTORY and not self.options.keep_directories:
                 self._directory_metadata(b".", entry)
             return
-        above, _, name = path.rpartition(b"/")
-        if name.startswith(PREFIX) and not self.options.plain:
-            self._special(above, name, entry, reader)
-            return
-        if not self.options.plain and path.startswith(_AUFS_LINKS + b"/"):
-            self._keep_link_source(name, entry, reader)
-            return
-        self._parents(above)
         try:
-            self._make(path, entry, reader)
+            self._named(path, entry, reader)
         except (ValueError, OverflowError) as error:
             # A NUL in a name, or a number that no system call takes.
             raise Invalid(f'archive: entry "{os.fsdecode(path)}": {error}') from error
         except OSError as error:
+            # EPERM is link(2)'s answer to a directory.
+            linked = error.errno == errno.EPERM and entry.type == headers.LINK
+            if error.errno in _ARCHIVES_FAULT or linked:
+                reason = os.strerror(error.errno or 0)
+                raise Invalid(f'archive: entry "{os.fsdecode(path)}": {reason}') from error
             raise OSError(
                 error.errno, f"unpack: {os.strerror(error.errno or 0)}", os.fsdecode(path)
             ) from error
-        self._made.add(hash(path))
-        while above and above not in self._filled:
-            self._filled.add(above)
-            above = above.rpartition(b"/")[0]
 
     def _parents(self, above: bytes) -> None:
         if above in self._directories:

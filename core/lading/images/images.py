@@ -235,11 +235,15 @@ class Images:
     ) -> Image:
         """An image from a root file system as tar. Raises Invalid; nothing is left then."""
         named = _named(repo, tag)
-        with self._adding:
-            image_id = self._making.import_(
-                stream, changes=changes, message=message, platform=platform
-            )
-            self._unpack_or_forget(self.catalog.get(image_id))
+        try:
+            with self._adding:
+                image_id = self._making.import_(
+                    stream, changes=changes, message=message, platform=platform
+                )
+                self._unpack_or_forget(self.catalog.get(image_id))
+        except BaseException:
+            self.collect()
+            raise
         if named is not None:
             self.catalog.point(named.canonical, image_id)
         self._events.publish(

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lading.errors import Invalid
 from lading.hooks.isolation import Stats
 from lading.linux import cgroup_devices, cgroup_limits, cgroup_stats
 
@@ -269,8 +270,9 @@ class Cgroup:
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set limits: OCI runtime-spec ``linux.resources``; absent members stay as they are.
 
-        Raises OSError naming the file and the value that the kernel refused (ENOTSUP where the
-        host has no such controller); what was set before that is set back.
+        Raises Invalid for a value that the kernel refuses, OSError for other failures (ENOTSUP
+        where the host has no such controller), both with the file and the value; what was set
+        before that is set back.
         """
         settings = (
             cgroup_limits.unified(resources, self._value)
@@ -286,9 +288,11 @@ class Cgroup:
                 present = self._value(key, name)
                 write(f"{directory}/{name}", text)
                 done.append((f"{directory}/{name}", present))
-        except OSError:
+        except OSError as error:
             for path, present in reversed(done):
                 _set_back(path, present)
+            if error.errno in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW):
+                raise Invalid(f"limit {name}: the kernel refuses {text}") from error
             raise
 
     def apply_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:

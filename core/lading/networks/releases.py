@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from lading.networks.state import Live
+from lading.operations import current, within
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class Releases:
     def __init__(self, let_go: Callable[[Live], None], detach: Callable[[Live], None]) -> None:
         self._let_go = let_go
         self._detach = detach
-        self._queue: queue.SimpleQueue[Live | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Live, str] | None] = queue.SimpleQueue()
         self._idle = threading.Condition()
         self._pending = 0
         self._thread = threading.Thread(target=self._run, name="network-release", daemon=True)
@@ -32,7 +33,7 @@ class Releases:
         """Take one apart soon."""
         with self._idle:
             self._pending += 1
-        self._queue.put(live)
+        self._queue.put((live, current()))
 
     def drain(self, timeout: float = 10.0) -> bool:
         """Wait until everything that was put is done."""
@@ -46,7 +47,7 @@ class Releases:
 
     def _run(self) -> None:
         while True:
-            batch: list[Live] = []
+            batch: list[tuple[Live, str]] = []
             last = self._queue.get()
             while last is not None:
                 batch.append(last)
@@ -63,9 +64,10 @@ class Releases:
                 return
 
     @staticmethod
-    def _each(batch: Sequence[Live], step: Callable[[Live], None]) -> None:
-        for live in batch:
+    def _each(batch: Sequence[tuple[Live, str]], step: Callable[[Live], None]) -> None:
+        for live, operation in batch:
             try:
-                step(live)
+                with within(operation):
+                    step(live)
             except Exception:
                 log.exception('release the network of container "%s"', live.container)

@@ -44,6 +44,8 @@ SCHEMA = Schema(
     ],
 )
 
+#: It names a directory (NAME_MAX of limits.h).
+LONGEST_NAME = 255
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _OPTIONS = ("type", "device", "o")
 _ASIDE = ".removing-"
@@ -139,7 +141,12 @@ class Volumes:
                 "INSERT INTO volumes VALUES (?, ?, ?, ?)",
                 (name, volume.created, encode(labels), encode(options)),
             )
-        self._make_directory(volume)
+        try:
+            self._make_directory(volume)
+        except OSError:
+            with self._db.write() as connection:
+                connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
+            raise
         self._volumes[name] = volume
         return volume
 
@@ -289,6 +296,8 @@ class Volumes:
 
 
 def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise Invalid(f"create {name[:20]}...: a volume name has at most {LONGEST_NAME} characters")
     if not _NAME.fullmatch(name) or len(name) < 2:
         raise Invalid(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
