@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from lading.build.output import Emit, Output, Voice
 from lading.build.planner import Plan, Stage
 from lading.build.state import State
-from lading.build.steps import Steps, Tools
+from lading.build.steps import Steps, Tools, errors_of
 from lading.errors import Cancelled, Invalid, NotFound
 from lading.images import Image
 from lading.model import platforms
@@ -94,7 +94,9 @@ class Stages:
         if stage.parent is not None:
             image = self._state(stage.parent, voice).image
         elif stage.base != "scratch":
-            image = self._base(stage.base, stage.platform or self._tools.options.platform, voice)
+            with errors_of(stage.origin):
+                wanted = stage.platform or self._tools.options.platform
+                image = self._base(stage.base, wanted, voice)
         state = State.of(
             image, self._tools.images.get, self._plan.globals, self._tools.options.arguments,
             self._escape,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,10 @@ from lading.build.options import BuildOptions
 from lading.build.output import Voice
 from lading.build.planner import Stage
 from lading.build.run_mounts import mounts_of
-from lading.build.running import Command, Runner, words_of
+from lading.build.running import Command, CommandFailed, Runner, words_of
 from lading.build.state import State
 from lading.build.stop import Stop
-from lading.errors import Denied, Invalid, NotFound, Unsupported
+from lading.errors import Cancelled, Invalid, LadingError
 from lading.images import Image, Images, NewLayer
 from lading.images.changes import exec_form, workdir
 from lading.images.making import Making
@@ -81,7 +82,7 @@ class Steps:
     def _one(self, state: State, instruction: Instruction) -> None:
         self._tools.stop.check()
         name = instruction.name
-        try:
+        with errors_of(instruction):
             if name == "RUN":
                 self._run(state, instruction)
             elif name in ("COPY", "ADD"):
@@ -93,8 +94,6 @@ class Steps:
                 self.metadata(state, f"ARG {instruction.rest}")
             else:
                 self.metadata(state, state.apply(instruction))
-        except (Invalid, NotFound, Unsupported, Denied) as error:
-            raise type(error)(instruction.told(str(error))) from error
 
     # -- kinds of steps
 
@@ -226,3 +225,17 @@ class Steps:
 def _noted(state: State, what: str) -> str:
     """Docker's line of history for a step that runs nothing."""
     return f"{' '.join(state.settings.get('Shell') or _SHELL)} #(nop) {what}"
+
+
+@contextmanager
+def errors_of(instruction: Instruction) -> Iterator[None]:
+    """Let errors tell of which instruction they are."""
+    try:
+        yield
+    except (CommandFailed, Cancelled):
+        raise
+    except LadingError as error:
+        if "\n" not in error.message:
+            # Else it is of another stage's, and says so.
+            error.message, error.hint = instruction.told(str(error)), ""
+        raise
