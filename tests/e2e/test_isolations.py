@@ -92,6 +92,13 @@ def test_an_init_is_had_or_refused(engine: Engine) -> None:
 
 
 @on_lxc
+def test_mounts_that_cannot_reach_the_host_are_refused(engine: Engine, tmp_path: Path) -> None:
+    code, out = engine.run("--rm", "-v", f"{tmp_path}:/v:rshared", "busybox", "true")
+    assert (code, 'cannot do "rshared"' in out) == (125, True), out
+    assert engine.run("--rm", "-v", f"{tmp_path}:/v:rslave", "busybox", "ls", "/v") == (0, "")
+
+
+@on_lxc
 def test_input_goes_through(engine: Engine) -> None:
     assert engine.run("-i", "--rm", "busybox", "cat", data=b"through\n") == (0, "through")
 

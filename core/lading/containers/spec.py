@@ -179,7 +179,7 @@ def _linux(inputs: Inputs, options: security.SecurityOptions) -> Json:
         "resources": limits,
         "devices": nodes,
         "sysctl": sysctls(inputs),
-        "rootfsPropagation": _root_propagation(inputs.container.mounts),
+        "rootfsPropagation": root_propagation(inputs.container.mounts),
         "maskedPaths": list(host.masked_paths or ()),
         "readonlyPaths": list(host.readonly_paths or ()),
     }
@@ -288,7 +288,8 @@ def check_sysctls(host: HostConfig, ipc_default: str = "private") -> None:
             raise Invalid(f"sysctl '{name}' is not whitelisted")
 
 
-def _root_propagation(mounts: Sequence[MountPoint]) -> str:
+def root_propagation(mounts: Sequence[MountPoint]) -> str:
+    """What linux.rootfsPropagation must be, so that volumes propagate as they are to."""
     wanted = {m.propagation.removeprefix("r") for m in mounts}
     if "shared" in wanted:
         return "shared"

@@ -113,6 +113,8 @@ class Starter:
     def _document(self, record: Container, sandbox: Sandbox, undo: ExitStack) -> spec.Json:
         """The OCI config; on the way the host's side of all mounts is made ready."""
         parts = self._parts
+        if spec.root_propagation(record.mounts) == "shared":
+            parts.isolations.get(record.isolation).require("rshared")
         hostname = self._hostname(record)
         write_files(record, sandbox, hostname if sandbox.hosts else "")
         record = self._connector.shared_files(record)

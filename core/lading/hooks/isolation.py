@@ -133,7 +133,8 @@ class Isolation(Protocol):
     ``poststart`` the container does not go on: ``create`` or ``start`` raises, or the init ends
     with an exit code that is not 0. One that fails at ``poststop`` is only warned of);
     ``init`` (:data:`INIT_ANNOTATION`: process 1 is the backend's, forwards signals, reaps orphans,
-    and ends as its child, the user's program, has ended).
+    and ends as its child, the user's program, has ended);
+    ``rshared`` (linux.rootfsPropagation may be "shared").
     """
 
     spec_version: ClassVar[int]
@@ -257,5 +258,6 @@ CAPABILITIES: Mapping[str, str] = {
     "pause": "all processes of a container can be frozen and thawed",
     "devices": "access to devices is held to config.json's list",
     "hooks": "OCI hooks of config.json are run",
+    "rshared": "what is mounted in a container's volume can appear on the host",
     "init": "process 1 can be an init that reaps, with the user's program as its child",
 }

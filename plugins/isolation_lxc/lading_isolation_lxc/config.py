@@ -26,6 +26,9 @@ def check(config: Config) -> None:
         raise Unsupported('isolation "lxc" does not make time namespaces')
     if config.namespaces.get("user"):
         raise Unsupported('isolation "lxc" does not join a user namespace by its path')
+    if (config.linux.get("rootfsPropagation") or "").removeprefix("r") == "shared":
+        # LXC makes all mounts of a container whose root it does not make dependent on the host's.
+        raise Unsupported('isolation "lxc" cannot have mounts of a container appear on the host')
 
 
 def text(config: Config, cgroup: str, log: Path) -> str:

@@ -217,6 +217,9 @@ class TestLxc(KitBase):
             edit = lambda c, r=row: c["linux"]["namespaces"].append(r)  # noqa: E731
             error = case.refused(Unsupported, lambda e=edit: case.sleeping(edit=e))  # type: ignore[misc]
             assert words in str(error), error
+        shared = lambda c: c["linux"].update(rootfsPropagation="rshared")  # noqa: E731
+        error = case.refused(Unsupported, lambda: case.sleeping(edit=shared))
+        assert "cannot have mounts of a container appear on the host" in str(error), error
         case.expect(set(), traces(case) - before)
 
     def test_old_groups_are_replaced(self, case: Case) -> None:

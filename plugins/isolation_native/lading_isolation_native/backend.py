@@ -20,7 +20,17 @@ class Native(BundleBackend):
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks", "init"}
+        {
+            "userns",
+            "netns-path",
+            "seccomp",
+            "update",
+            "pause",
+            "devices",
+            "hooks",
+            "init",
+            "rshared",
+        }
     )
 
     def __init__(self, context: Context) -> None:

@@ -51,7 +51,7 @@ class Runtime:
 
     spec_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks"}
+        {"userns", "netns-path", "seccomp", "update", "pause", "devices", "hooks", "rshared"}
     )
 
     def __init__(self, context: Context) -> None:
