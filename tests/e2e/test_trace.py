@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
 
@@ -102,3 +108,59 @@ def test_show_prints_a_table_and_draws_a_picture(traced: Daemon) -> None:
     assert "HOOK" in table
     picture = traced.client("lading", "trace", "show", last, "--format", "svg").stdout
     assert picture.startswith(b"<svg")
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what is exported to it."""
+
+    received: queue.SimpleQueue[bytes]
+
+    def do_POST(self) -> None:
+        self.received.put(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def collector() -> Iterator[HTTPServer]:
+    Collector.received = queue.SimpleQueue()
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def exported(until: str) -> list[Span]:
+    """Spans up to the first of that name."""
+    spans: list[Span] = []
+    while all(span.name != until for span in spans):
+        body = Collector.received.get(timeout=30)
+        request = json_format.Parse(body, ExportTraceServiceRequest())
+        spans += request.resource_spans[0].scope_spans[0].spans
+    return spans
+
+
+def test_a_collector_gets_requests_with_their_hooks(daemon: Daemon, collector: HTTPServer) -> None:
+    running = Daemon("--extension=trace")
+    config = running.root / "lading.toml"
+    url = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+    config.write_text(f'[extension.trace]\nendpoint = "{url}"\n')
+    running.flags += (f"--config-file={config}",)
+    with nothing_left(), running:
+        running.client("lading", "import", "-", "busybox", input=busybox_image())
+        running.client("lading", "run", "--rm", "--network", "none", "busybox", "true")
+        spans = exported(until="isolation.start")
+    about = {span.name: {a.key: a.value.string_value for a in span.attributes} for span in spans}
+    (root,) = (s for s in spans if s.name.startswith("POST ") and s.name.endswith("/start"))
+    children = [s.name for s in spans if s.parent_span_id == root.span_id]
+    assert children[-2:] == ["isolation.create", "isolation.start"]
+    assert about["isolation.create"]["lading.backend"] == "native"
+    assert about["filesystem.prepare"]["lading.backend"] == "overlay"
+    assert len(about["isolation.create"]["container.id"]) == 64
