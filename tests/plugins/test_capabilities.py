@@ -32,6 +32,7 @@ ISOLATION: dict[str, tuple[list[str], list[str]]] = {
     "devices": ([], ["--privileged"]),
     "hooks": (["--hook", "poststart=/bin/true"], []),
     "init": (["--init"], []),
+    "rshared": (["--volume", "/srv:/v:rshared"], []),
 }
 #: Those that are asked for while a container runs, and how.
 WHILE_RUNNING = {"pause": ["pause"], "update": ["update", "--memory", "64m"]}
