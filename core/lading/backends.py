@@ -39,6 +39,10 @@ ROLES = ("isolation", "filesystem", "network", "registry")
 #: Seconds that an import with construction, and a ``probe``, may take before they count as hung.
 LOAD_DEADLINE = 10.0
 PROBE_DEADLINE = 3.0
+#: And what each backend does at the daemon's start before anybody is served.
+START_DEADLINE = 10.0
+#: Or at its end, when nobody is served any more.
+END_DEADLINE = 5.0
 
 Spec = TypeVar("Spec")
 Result = TypeVar("Result")
@@ -131,6 +135,20 @@ class Backends(Generic[Spec]):
         """The backends that work on this host, by name."""
         return [b for _, b in sorted(self.loaded.items()) if b.probe.usable]
 
+    def each(self, work: Callable[[Loaded[Spec]], object], *, at_start: bool = False) -> None:
+        """Do ``work`` with each usable backend; what one raises is logged, the others go on.
+
+        ``at_start``: one that takes longer than :data:`START_DEADLINE` goes on by itself.
+        """
+        for backend in self.usable():
+            try:
+                if at_start:
+                    _try(backend, work, "sweeping")
+                else:
+                    work(backend)
+            except Exception as error:
+                log.error('%s backend "%s": %s', self.role, backend.name, reason_of(error))
+
 
 def discover(role: str, *, fresh: bool = False) -> list[Origin]:
     """List the entry points of a role without importing any of them.
@@ -167,12 +185,14 @@ def load(
     policy: Policy | None = None,
     wrappers: Sequence[Any] = (),
     failed: Mapping[str, str] = {},
+    trial: Callable[[Any], object] | None = None,
 ) -> Backends[Any]:
     """Load every installed backend of a role (or those named in ``only``), keeping failures.
 
     ``contexts`` makes the :class:`Context` for a name; ``wrappers`` are extensions, asked through
     their ``wrap`` method for an object that wraps this backend's hooks. ``failed`` names those that
-    another process of the engine could not load already, with the reason.
+    another process of the engine could not load already, with the reason. ``trial`` is called with
+    each usable one: who fails in it, or does not end, has failed.
     """
     found: Backends[Any] = Backends(role, default)
     for origin in discover(role):
@@ -186,11 +206,18 @@ def load(
                 policy.check(origin.distribution, origin.target)
             if reason := failed.get(origin.name):
                 raise LadingError(reason)
-            found.loaded[origin.name] = assemble(origin, contexts(origin.name), wrappers)
+            backend = assemble(origin, contexts(origin.name), wrappers)
+            if trial is not None and backend.probe.usable:
+                _try(backend, trial, "its first use")
+            found.loaded[origin.name] = backend
         except Exception as error:
             failure = Failed(origin, reason_of(error), _remedy(origin, error))
             _keep(found, origin.name, failure)
     return found
+
+
+def _try(backend: Loaded[Any], work: Callable[[Loaded[Any]], object], what: str) -> None:
+    under_deadline(lambda: work(backend), START_DEADLINE, what)
 
 
 def _keep(found: Backends[Any], key: str, failure: Failed) -> None:
@@ -214,7 +241,7 @@ def assemble(
 
     Raises whatever the plugin raised, LadingError for a breach of contract or a missed deadline.
     """
-    backend = _under_deadline(
+    backend = under_deadline(
         lambda: _construct(origin, context), LOAD_DEADLINE, "import and construction"
     )
     manager = _validate(origin, backend)
@@ -257,13 +284,13 @@ def probed(backend: Loaded[Any]) -> Loaded[Any]:
 def _probe(manager: pluggy.PluginManager) -> Probe:
     if not manager.hook.probe.get_hookimpls():
         return Probe(usable=True)  # an extension need not have the hook
-    answer = _under_deadline(manager.hook.probe, PROBE_DEADLINE, "probe")
+    answer = under_deadline(manager.hook.probe, PROBE_DEADLINE, "probe")
     if not isinstance(answer, Probe):
         raise LadingError(f"probe returned {type(answer).__name__}, not lading.hooks.Probe")
     return answer
 
 
-def _under_deadline(call: Callable[[], Result], seconds: float, what: str) -> Result:
+def under_deadline(call: Callable[[], Result], seconds: float, what: str) -> Result:
     """Run ``call`` in a thread of its own; a hang is reported and the thread abandoned."""
     outcome: list[Result] = []
     errors: list[BaseException] = []

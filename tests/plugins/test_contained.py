@@ -240,7 +240,9 @@ def test_a_hook_that_hangs_stalls_nobody_else(odd: Daemon, hook: str, command: s
     flags = ["-d", "--name", hook, "--runtime", f"odd-{hook}"]
     odd.client("lading", "run", *flags, "busybox", "sleep", "1000")
     with begin(odd, *command.split(), hook) as hanging:
-        time.sleep(1)
-        still_serves(odd)
-        assert hanging.poll() is None
-        hanging.terminate()
+        try:
+            time.sleep(1)
+            still_serves(odd)
+            assert hanging.poll() is None
+        finally:
+            hanging.kill()

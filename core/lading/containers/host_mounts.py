@@ -22,11 +22,13 @@ from uuid import uuid4
 
 import msgspec
 
+from lading.backends import Loaded
 from lading.containers import roots
 from lading.containers.parts import Parts
 from lading.containers.records import Container, HostMount
 from lading.containers.table import Live
 from lading.errors import Conflict, Invalid, LadingError, NotFound, Unsupported
+from lading.hooks.filesystem import Filesystem
 from lading.linux import syscalls
 from lading.linux.mountpoints import is_mounted, unmount_all
 from lading.roots.mounted import to_wire
@@ -238,7 +240,10 @@ class HostMounts:
                     continue
                 self._forget(made)
         known = {made.key for made in self.all()}
-        for backend in self._parts.filesystems.usable():
+
+        def forgotten(backend: Loaded[Filesystem]) -> None:
             for snapshot in list(backend.hook.walk()):
                 if snapshot.key.startswith(_KEY) and snapshot.key not in known:
                     backend.hook.remove(key=snapshot.key)
+
+        self._parts.filesystems.each(forgotten, at_start=True)

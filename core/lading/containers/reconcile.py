@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Set
 
 import msgspec
 
+from lading.backends import Loaded
 from lading.containers import places, policy
 from lading.containers.ending import LOST, Endings
 from lading.containers.parts import Parts
 from lading.containers.records import State, Status
 from lading.containers.table import Live, Table
 from lading.errors import LadingError, NotFound
-from lading.hooks.filesystem import Kind
+from lading.hooks.filesystem import Filesystem, Kind
 from lading.monitor import Exit, Monitor, read_exit
 from lading.store.clock import nanoseconds, now, timestamp
 
@@ -127,18 +129,7 @@ class Reconciler:
     def _sweep(self) -> None:
         parts = self._parts
         known = {live.id for live in self._table}
-        for backend in parts.filesystems.usable():
-            doomed = []
-            for snapshot in backend.hook.walk():
-                match = _CONTAINER_KEY.fullmatch(snapshot.key)
-                if snapshot.kind is Kind.COMMITTED or not match:
-                    continue
-                # A view is what a commit or diff looks at, and whoever did that has died.
-                if match[1] not in known or match[3] == "view":
-                    doomed.append(snapshot.key)
-            for key in doomed:
-                log.info('sweep snapshot "%s" that nobody uses', key)
-                backend.hook.remove(key=key)
+        parts.filesystems.each(lambda backend: _sweep_snapshots(backend, known), at_start=True)
         for place in (parts.data_root / "containers", parts.exec_root / "containers"):
             for directory in place.iterdir():
                 if directory.name not in known:
@@ -157,6 +148,20 @@ class Reconciler:
                 backend.hook.delete(container=self._parts.isolated(container_id))
             except Exception:
                 log.exception('sweep container "%s" of %s', container_id, backend.name)
+
+
+def _sweep_snapshots(backend: Loaded[Filesystem], known: Set[str]) -> None:
+    doomed = []
+    for snapshot in backend.hook.walk():
+        match = _CONTAINER_KEY.fullmatch(snapshot.key)
+        if snapshot.kind is Kind.COMMITTED or not match:
+            continue
+        # A view is what a commit or diff looks at, and whoever did that has died.
+        if match[1] not in known or match[3] == "view":
+            doomed.append(snapshot.key)
+    for key in doomed:
+        log.info('sweep snapshot "%s" that nobody uses', key)
+        backend.hook.remove(key=key)
 
 
 def _known(state: State, exit: Exit) -> bool:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,9 @@ class Engine:
         self.isolations: Backends[Isolation] = self._load(
             "isolation", policy, failed=spawner.failed
         )
-        self.filesystems: Backends[Filesystem] = self._load("filesystem", policy)
+        self.filesystems: Backends[Filesystem] = self._load(
+            "filesystem", policy, trial=lambda backend: list(backend.hook.walk())
+        )
         self.network_backends: Backends[NetworkBackend] = self._load("network", policy)
         self.registries: Backends[Any] = self._load("registry", policy)
         self._reloader = reloading.Reloader(self.roles, spawner, self._watchers)
@@ -167,7 +169,13 @@ class Engine:
         )
 
     def _load(
-        self, role: str, policy: Policy, *, only: Any = (), failed: Mapping[str, str] = {}
+        self,
+        role: str,
+        policy: Policy,
+        *,
+        only: Any = (),
+        failed: Mapping[str, str] = {},
+        trial: Callable[[Any], object] | None = None,
     ) -> Backends[Any]:
         wrappers = [] if role == "extension" else self._watchers
         return backends.load(
@@ -178,6 +186,7 @@ class Engine:
             policy=policy,
             wrappers=wrappers,
             failed=failed,
+            trial=trial,
         )
 
     def veto(self, action: str, container: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
@@ -321,26 +321,31 @@ class Unpacking:
     def collect(self, wanted: Iterable[str]) -> None:
         """Remove the snapshots of layers that no image has any more, on all backends."""
         keep = set(wanted) | {_init_name(chain) for chain in wanted} | {_init_name("")}
-        for backend in self._filesystems.usable():
-            doomed = [
-                s.key
-                for s in backend.hook.walk()
-                if s.kind is Kind.COMMITTED and s.key not in keep and _ours(s.key)
-            ]
-            for name in reversed(doomed):
-                self._ready.discard((backend.name, name))
-                try:
-                    backend.hook.remove(key=name)
-                except (Conflict, NotFound):
-                    # A container still stands on it: it goes with the next collection.
-                    continue
+        self._filesystems.each(lambda backend: self._collect(backend, keep))
+
+    def _collect(self, backend: Loaded[Filesystem], keep: Set[str]) -> None:
+        doomed = [
+            s.key
+            for s in backend.hook.walk()
+            if s.kind is Kind.COMMITTED and s.key not in keep and _ours(s.key)
+        ]
+        for name in reversed(doomed):
+            self._ready.discard((backend.name, name))
+            try:
+                backend.hook.remove(key=name)
+            except (Conflict, NotFound):
+                # A container still stands on it: it goes with the next collection.
+                continue
 
     def sweep(self) -> None:
         """At start: remove what a killed daemon has left half made."""
-        for backend in self._filesystems.usable():
+
+        def half_made(backend: Loaded[Filesystem]) -> None:
             for snapshot in list(backend.hook.walk()):
                 if snapshot.key.startswith(_MAKING):
                     _remove(backend, snapshot.key)
+
+        self._filesystems.each(half_made, at_start=True)
 
 
 def _init_name(chain: str) -> str:

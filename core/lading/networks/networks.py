@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.backends import Backends
+from lading.backends import END_DEADLINE, Backends, reason_of, under_deadline
 from lading.config import Settings
 from lading.errors import Conflict, Denied, InUse, LadingError, NotFound, Unsupported
 from lading.hooks.network import NetworkBackend
@@ -122,9 +122,10 @@ class Networks:
     def _put_away(self, network: Network) -> None:
         """Remove what ``start`` makes again."""
         try:
-            self._table.hook(network).remove(network=network.for_backend())
-        except (LadingError, OSError) as error:
-            log.warning('network "%s": %s', network.name, error)
+            hook, value = self._table.hook(network), network.for_backend()
+            under_deadline(lambda: hook.remove(network=value), END_DEADLINE, "remove")
+        except Exception as error:
+            log.warning('network "%s": %s', network.name, reason_of(error))
 
     # Networks
 

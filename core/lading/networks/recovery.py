@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from lading.errors import LadingError
+from lading.backends import START_DEADLINE, reason_of, under_deadline
 from lading.hooks.network import Endpoint, Port
 from lading.networks.endpoints import for_backend
 from lading.networks.ipam import Addresses
@@ -63,12 +63,14 @@ def _recover_backend(parts: Parts, networks: Sequence[Network]) -> None:
         if live.ports and (chosen := published_on(live)):
             published[chosen.id] = for_backend(live.ports)
     given: Mapping[str, Sequence[Endpoint]] = endpoints
+    rows = [network.for_backend() for network in networks]
     try:
-        parts.table.hook(networks[0]).recover(
-            networks=[network.for_backend() for network in networks],
-            endpoints=given,
-            published=published,
+        hook = parts.table.hook(networks[0])
+        under_deadline(
+            lambda: hook.recover(networks=rows, endpoints=given, published=published),
+            START_DEADLINE,
+            "recover",
         )
-    except (LadingError, OSError) as error:
+    except Exception as error:
         # The rest of the engine runs without; containers on these networks will not start.
-        log.error('networks of driver "%s": %s', networks[0].driver, error)
+        log.error('networks of driver "%s": %s', networks[0].driver, reason_of(error))

@@ -11,10 +11,14 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from lading.backends import under_deadline
 from lading.networks.state import Live
-from lading.operations import current, within
+from lading.operations import carried, current, within
 
 log = logging.getLogger(__name__)
+
+#: Seconds that a backend may take to disconnect one sandbox: the next ones wait meanwhile.
+DETACH_SECONDS = 10.0
 
 
 class Releases:
@@ -41,9 +45,9 @@ class Releases:
             return self._idle.wait_for(lambda: self._pending == 0, timeout)
 
     def close(self) -> None:
-        """Finish what was put, and end."""
+        """Finish what was put, and end; what does not end is for the next daemon's recovery."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(DETACH_SECONDS + 1)
 
     def _run(self) -> None:
         while True:
@@ -56,12 +60,15 @@ class Releases:
                 except queue.Empty:
                     break
             self._each(batch, self._let_go)
-            self._each(batch, self._detach)
+            self._each(batch, self._detach_in_time)
             with self._idle:
                 self._pending -= len(batch)
                 self._idle.notify_all()
             if last is None:
                 return
+
+    def _detach_in_time(self, live: Live) -> None:
+        under_deadline(carried(lambda: self._detach(live)), DETACH_SECONDS, "detach")
 
     @staticmethod
     def _each(batch: Sequence[tuple[Live, str]], step: Callable[[Live], None]) -> None:

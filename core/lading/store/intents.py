@@ -16,10 +16,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from lading.backends import START_DEADLINE, under_deadline
 from lading.store.db import Database, Schema, encode
 
 SCHEMA = Schema(
@@ -80,7 +82,10 @@ class Intents:
             connection.execute("DELETE FROM intents WHERE id = ?", (intent,))
 
     def resume(self, finishers: Mapping[str, Finish]) -> None:
-        """Run the finisher of each intent that a crash left; a failure keeps it for next time."""
+        """Run the finisher of each intent that a crash left; a failure keeps it for next time.
+
+        One that a backend holds up goes on by itself after :data:`START_DEADLINE`.
+        """
         for intent, action, object_id, details in self._db.rows(
             "SELECT id, action, object, details FROM intents ORDER BY id"
         ):
@@ -88,9 +93,14 @@ class Intents:
             if finish is None:
                 continue
             log.info("finishing %s of %s", action, object_id)
+            work = partial(self._finish, finish, intent, object_id, msgspec.json.decode(details))
             try:
-                finish(object_id, msgspec.json.decode(details))
+                under_deadline(work, START_DEADLINE, action)
             except Exception:
                 log.exception("finishing %s of %s failed", action, object_id)
-            else:
-                self.end(intent)
+
+    def _finish(
+        self, finish: Finish, intent: int, object_id: str, details: Mapping[str, Any]
+    ) -> None:
+        finish(object_id, details)
+        self.end(intent)
