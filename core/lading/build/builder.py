@@ -151,7 +151,7 @@ class Builder:
         runner = Runner(self._containers, options.host, options.allowed, self._intents, stop)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
         layers = Layers(
-            self._images, self._archives, self._spawner, directory, digests, options.epoch
+            self._images, self._archives, self._spawner, directory, digests, options.epoch, stop
         )
         hosting = Hosting(
             self._containers, self._archives, layers, self.cache_mounts, self.sessions,

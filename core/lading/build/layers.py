@@ -18,6 +18,7 @@ from lading.build import context
 from lading.build.fetching import Fetching, is_remote
 from lading.build.instruction import Copying
 from lading.build.sources import Digests, Sources, content_of
+from lading.build.stop import Stop
 from lading.hooks.common import Mount
 from lading.images import Image, Images, NewLayer
 from lading.linux import paths
@@ -123,7 +124,9 @@ class Layers:
         directory: Path,
         digests: Digests,
         epoch: int | None,
+        stop: Stop,
     ) -> None:
+        self._stop = stop
         self.images, self.epoch = images, epoch
         self._archives, self._spawner = archives, spawner
         self._directory, self._digests = directory, digests
@@ -138,7 +141,8 @@ class Layers:
         """Run a task of this package."""
         task = self._spawner.task(f"lading.build.copying:{function}", args, fds)
         try:
-            return task.wait()
+            with self._stop.calling(task.cancel):
+                return task.wait()
         finally:
             task.close()
 
