@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 
-from lading.testing.daemon import BUSYBOX, Daemon
+from lading.testing.daemon import BUSYBOX, Daemon, docker_clients
 
 pytestmark = pytest.mark.root
 
 ISOLATIONS = ("native", "runc", "lxc")
+CLIENTS = ("lading", *docker_clients())
+
+#: Every client on one backend, and every backend by one client or another.
+TURNS = [
+    *((ISOLATIONS[0], client) for client in CLIENTS),
+    *((isolation, CLIENTS[n % len(CLIENTS)]) for n, isolation in enumerate(ISOLATIONS[1:], 1)),
+]
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def name(daemon: Daemon) -> Iterator[str]:
     daemon.client("lading", "rm", "-f", made, check=False)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 def test_directory_is_written_in_place(
     daemon: Daemon, client: str, isolation: str, tree: Path, name: str
 ) -> None:
@@ -86,7 +93,7 @@ def test_directory_stays_when_its_container_goes(daemon: Daemon, client: str, tr
     assert (tree / "bin/busybox").exists()
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 def test_directory_read_only(daemon: Daemon, client: str, isolation: str, tree: Path) -> None:
     words = ["--runtime", isolation, *on_directory(client, f"{tree}:ro")]
     done = daemon.client(client, "run", "--rm", *words, "touch", "/never", check=False)
@@ -95,7 +102,7 @@ def test_directory_read_only(daemon: Daemon, client: str, isolation: str, tree: 
     assert not (tree / "never").exists()
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 def test_layer_over_a_directory(
     daemon: Daemon, client: str, isolation: str, tree: Path, name: str
 ) -> None:
@@ -188,7 +195,7 @@ def netns() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", made], check=True)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 @pytest.mark.parametrize("by", ["option", "label"])
 def test_network_namespace_by_path(
     daemon: Daemon, client: str, isolation: str, by: str, netns: str, name: str
@@ -237,7 +244,7 @@ def hook_words(client: str, stage: str, command: str) -> list[str]:
     return ["--label", f"lading.hooks.{stage}={command}"]
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 def test_hooks_run_at_their_points(
     daemon: Daemon, client: str, isolation: str, tmp_path: Path
 ) -> None:
@@ -274,7 +281,7 @@ def test_failing_hook_fails_the_start(
     daemon.client("lading", "rm", name)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(("isolation", "client"), TURNS)
 def test_failing_poststop_hook_is_a_warning(daemon: Daemon, client: str, isolation: str) -> None:
     words = [*hook_words(client, "poststop", "/bin/false"), "--runtime", isolation]
     done = daemon.client(
