@@ -23,8 +23,10 @@ Where hooks run. ``create``, ``start`` and ``exec`` run in single-threaded child
 container's monitor: ``create`` and the ``start`` after it in one, so that an object may keep in
 memory what leads from one to the other, each ``exec`` in one of its own. Such a child ends when the
 hook has returned; what it has started becomes a child of the monitor (a subreaper), which waits
-for it and owns its stdio. The other hooks run in the daemon, from any thread, also after a daemon
-restart. A call for one container is never made twice at the same time by
+for it and owns its stdio. One that takes longer than the configuration's ``hook-timeout`` gets a
+TimeoutError, and is killed when it goes on all the same. ``stats`` is called once more by the
+monitor at the end, within 2 seconds. The other hooks run in the daemon, from any thread, also after
+a daemon restart. A call for one container is never made twice at the same time by
 ``create``/``start``/``delete``.
 
 Worked walk: ``docker run``. The daemon writes the bundle and has a network namespace at
