@@ -48,7 +48,7 @@ ACCEPTED = (
     Accepted(
         "runc crun",
         "mounts",
-        r"/sys/fs/cgroup r[ow],.* - tmpfs tmpfs ",
+        r"/sys/fs/cgroup r[ow],.* - tmpfs (tmpfs|cgroup) ",
         "runc leaves the tmpfs writable in which the version 1 hierarchies lie",
         "hybrid",
     ),
@@ -100,14 +100,37 @@ ACCEPTED = (
         r"/proc/\S+ r[ow],.* - (tmpfs|devtmpfs|proc) ",
         "crun hides files behind the host's /dev/null, in place of the container's, and binds "
         "read-only paths without the flags of /proc",
-        "v2",
     ),
     Accepted(
         "crun",
         "mounts",
         r"/sys r[ow],.* - sysfs ",
         "crun makes the mount read-only, native the filesystem too",
-        "v2",
+    ),
+    Accepted(
+        "crun",
+        "mounts",
+        r"/sys/fs/cgroup/\w+ r[ow],.* - cgroup ",
+        "the source of a mount of a version 1 hierarchy is a name without a meaning",
+        "hybrid",
+    ),
+    Accepted(
+        "crun",
+        "devices",
+        r"\./null c",
+        "crun gives standard input to the container's user, also when it is the null device",
+    ),
+    Accepted("crun", "mounts", r"/dev/console ", "crun binds the console without flags"),
+    Accepted(
+        "crun",
+        "process",
+        r"500$",
+        "crun gives the container's OOM score to the init, not to what is executed later",
+    ),
+    *(
+        Accepted("crun", section, r"\./core ", "crun links /dev/core to what this kernel lacks")
+        for section in ("devices", "links")
+        if not Path("/proc/kcore").exists()
     ),
     Accepted(
         "runc crun",

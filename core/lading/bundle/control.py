@@ -26,6 +26,20 @@ _OLDEST_KERNEL = (5, 12)
 log = logging.getLogger(__name__)
 
 
+def set_limits(container: Container, group: cgroups.Cgroup, resources: Mapping[str, Any]) -> None:
+    """Set ``linux.resources`` on a container's group, all or none.
+
+    Raises Invalid for what the kernel refuses, Unsupported for what this host has no controller.
+    """
+    try:
+        group.apply(resources)
+        if rules := resources.get("devices"):
+            group.apply_devices(rules)
+    except OSError as error:
+        kind = Unsupported if error.errno == errno.ENOTSUP else Invalid
+        raise kind(f'update container "{container.id}": {error}') from error
+
+
 class BundleBackend(ABC):
     """What a backend inherits whose containers have a :class:`~lading.bundle.state.State`.
 
@@ -88,14 +102,7 @@ class BundleBackend(ABC):
     @hookimpl
     def update(self, container: Container, resources: Mapping[str, Any]) -> None:
         """Write the limits, and the device rules when there are some."""
-        group = State.load(container).group
-        try:
-            group.apply(resources)
-            if rules := resources.get("devices"):
-                group.apply_devices(rules)
-        except OSError as error:
-            kind = Unsupported if error.errno == errno.ENOTSUP else Invalid
-            raise kind(f'update container "{container.id}": {error}') from error
+        set_limits(container, State.load(container).group, resources)
 
     @hookimpl
     def processes(self, container: Container) -> Sequence[int]:

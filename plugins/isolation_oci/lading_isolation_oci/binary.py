@@ -24,22 +24,27 @@ from lading.hooks.isolation import Container, Stdio
 
 #: What the core says as well.
 _STARTING = "unable to start container process: "
+#: Executes a command that sees an empty directory in place of another (crun makes groups there).
+_HIDE = 'mount --make-private "$0" && mount -t tmpfs none "$0" && exec "$@"'
 #: Seconds after which a call of the binary counts as hung.
 DEADLINE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A runtime binary with its global arguments."""
+    """A runtime binary with its global arguments, and a mount point that it must not see."""
 
     path: str
     arguments: tuple[str, ...] = ()
+    hidden: str = ""
 
     def command(self, container: Container, *words: str) -> list[str]:
         """The command line of one call for a container."""
         log = container.state / "log.json"
         log.unlink(missing_ok=True)
+        hide = ("unshare", "--mount", "--propagation=unchanged", "sh", "-c", _HIDE, self.hidden)
         return [
+            *(hide if self.hidden else ()),
             self.path,
             *self.arguments,
             f"--root={container.state / 'runtime'}",
@@ -103,7 +108,7 @@ def _spawn(command: list[str], streams: list[int], before: Callable[[], None] | 
                 os.dup2(source, target)
             if before is not None:
                 before()
-            os.execv(command[0], command)
+            os.execvp(command[0], command)
         except OSError as error:
             status = error.errno or 255
         finally:
@@ -161,12 +166,17 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
     if re.search(r"container.*does not exist|container not running", message):
         return NotFound(f"{command}: {message}")
     if re.search(
-        r"cannot (start|exec in) a (container|stopped|paused)|start an already running", message
+        r"cannot (start|exec in) a (container|stopped|paused)|start an already running"
+        r"|^the container .* is not running|cannot open .*/exec\.fifo",
+        message,
     ):
         return Conflict(f"{command}: {message}")
     if command == "update":
         return Invalid(f"update: {message}")
     if command in ("create", "start", "exec", "run"):
+        # Clients tell their exit code from Go's spelling of these.
+        for said in ("No such file or directory", "Permission denied"):
+            message = message.replace(said, said.lower())
         return StartFailed(message, errno=_errno(message))
     return LadingError(f"{command}: {message}")
 

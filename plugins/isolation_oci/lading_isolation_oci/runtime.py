@@ -8,9 +8,9 @@ import shutil
 import signal as signals
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
+from lading.bundle.control import set_limits
 from lading.errors import LadingError, NotFound
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.isolation import Container, Started, Stats, Stdio
@@ -23,12 +23,11 @@ from lading_isolation_oci.binary import Binary, read_pid
 USUAL_BINARIES = {"kata": "kata-runtime"}
 
 
-def _left_in_version_2() -> str:
-    """On a hybrid host the controllers that are in no version 1 hierarchy, else nothing."""
+def _unwanted() -> str:
+    """What crun must not see: it refuses a host with both versions of cgroups when the second has
+    any controller, and works with the first alone (crun's libcrun/cgroup-utils.c)."""
     found = hierarchies()
-    if found.mode != "hybrid":
-        return ""
-    return (Path(found.mounts[UNIFIED]) / "cgroup.controllers").read_text().strip()
+    return found.mounts[UNIFIED] if found.mode == "hybrid" else ""
 
 
 def _config(container: Container) -> Mapping[str, Any]:
@@ -59,7 +58,9 @@ class Runtime:
         self.name = context.name
         self.wanted = wanted
         arguments = tuple(str(a) for a in context.options.get("arguments", ()))
-        self.binary = Binary(shutil.which(wanted) or wanted, arguments)
+        self.crun = os.path.basename(wanted).startswith("crun")
+        hidden = _unwanted() if self.crun else ""
+        self.binary = Binary(shutil.which(wanted) or wanted, arguments, hidden)
 
     @hookimpl
     def probe(self) -> Probe:
@@ -78,12 +79,6 @@ class Runtime:
                 usable=False,
                 reason=f'"{self.binary.path} --version" failed with exit code {done.returncode}',
                 remedy=f"reinstall {self.wanted}",
-            )
-        if lines[0].startswith("crun") and (left := _left_in_version_2()):
-            return Probe(
-                usable=False,
-                reason=f"crun refuses a host whose cgroups are of both versions ({left} in 2)",
-                remedy=f"mount {left} in version 1 hierarchies, or boot with version 2 only",
             )
         return Probe(
             usable=True, version=lines[0].split()[-1], details={"binary": self.binary.path}
@@ -107,6 +102,9 @@ class Runtime:
             console = self.binary.launch(container, words, stdio, mount_root)
         except Exception:
             self.delete(container)
+            if path := (_config(container).get("linux") or {}).get("cgroupsPath"):
+                # crun forgets it when it is a limit that the kernel refused.
+                Cgroup.at(path).remove()
             raise
         pid = read_pid(pid_file)
         return Started(pid, pid, console)
@@ -167,6 +165,10 @@ class Runtime:
     @hookimpl
     def update(self, container: Container, resources: Mapping[str, Any]) -> None:
         """``update`` with the resources on standard input."""
+        if self.crun:
+            # It leaves what it has set already when the kernel refuses the next value.
+            set_limits(container, self._cgroup(container), resources)
+            return
         document = json.dumps(resources).encode()
         self.binary.call(container, "update", "--resources=-", container.id, stdin=document)
 
