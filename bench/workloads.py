@@ -74,7 +74,8 @@ def thousand(engine: Engine) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(
             pool.map(
-                lambda n: docker(engine, "create", "--name", f"many-{n}", "busybox"), range(1000)
+                lambda n: docker(engine, "create", "--name", f"many-{n}", "busybox", "true"),
+                range(1000),
             )
         )
 
