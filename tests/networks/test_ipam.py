@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading.errors import Invalid
-from lading.model.docker import IPAMConfig
+from lading.model.docker_networks import IPAMConfig
 from lading.networks.ipam import Addresses, Exhausted, Range, Taken
 
 

@@ -6,13 +6,8 @@ import pytest
 from tests.networks.conftest import Open, Remembering, container
 
 from lading.errors import Conflict, Denied, InUse, Invalid, NotFound, Unsupported
-from lading.model.docker import (
-    IPAM,
-    ConfigReference,
-    EndpointSettings,
-    IPAMConfig,
-    NetworkCreate,
-)
+from lading.model.docker import EndpointSettings
+from lading.model.docker_networks import IPAM, ConfigReference, IPAMConfig, NetworkCreate
 from lading.networks import Networks
 from lading.store.events import Events
 

@@ -10,14 +10,8 @@ from tests.networks.conftest import Open, Remembering, container
 
 from lading.config import Settings
 from lading.errors import Conflict, Denied, Invalid, NotFound
-from lading.model.docker import (
-    IPAM,
-    EndpointIPAMConfig,
-    EndpointSettings,
-    IPAMConfig,
-    NetworkCreate,
-    PortBinding,
-)
+from lading.model.docker import EndpointIPAMConfig, EndpointSettings, PortBinding
+from lading.model.docker_networks import IPAM, IPAMConfig, NetworkCreate
 from lading.networks import Link, Networks, PublishedPort
 
 pytestmark = pytest.mark.root

@@ -9,7 +9,7 @@ import pytest
 
 from lading.config import AddressPool
 from lading.errors import Conflict, Invalid
-from lading.model.docker import IPAMConfig
+from lading.model.docker_networks import IPAMConfig
 from lading.networks import subnets
 
 ROUTES = """\

@@ -12,7 +12,8 @@ from dnslib import RCODE, DNSRecord
 from tests.networks.conftest import Open, container
 
 from lading.config import Settings
-from lading.model.docker import EndpointSettings, NetworkCreate, PortBinding
+from lading.model.docker import EndpointSettings, PortBinding
+from lading.model.docker_networks import NetworkCreate
 from lading.networks import Networks, Sandbox
 from lading.testing.network_lab import Lab
 

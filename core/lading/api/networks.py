@@ -9,7 +9,8 @@ from lading.api.routes import Routes
 from lading.api.version import version_of
 from lading.errors import Invalid
 from lading.http.messages import Request, Response
-from lading.model.docker import NetworkConnect, NetworkCreate, NetworkDisconnect, decode
+from lading.model.docker import decode
+from lading.model.docker_networks import NetworkConnect, NetworkCreate, NetworkDisconnect
 
 
 class NetworkRoutes:

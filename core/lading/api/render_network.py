@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lading.api.version import Version
-from lading.model.docker import IPAMConfig
+from lading.model.docker_networks import IPAMConfig
 from lading.networks import ContainerNetworks, EndpointState, Member, Network
 
 

@@ -7,7 +7,6 @@ after that nothing is imported and no user database is read: such files would be
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import os
@@ -17,11 +16,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from typing import Any
 
 from lading.archive import compression, differ, implied, pack
 from lading.archive.mirror import Mirror, disagreements
+from lading.archive.path_stat import describe
 from lading.archive.reader import Reader
 from lading.archive.unpack import DIGEST_ROW, NeedsParent, Options, Unpacker
 from lading.errors import Denied, Invalid, LadingError, NotFound
@@ -31,21 +30,6 @@ from lading.linux import mounts, paths, syscalls
 
 Args = Mapping[str, Any]
 Json = dict[str, Any]
-
-#: Go's os.FileMode bits (io/fs), which the API's ``mode`` has.
-_GO_BITS = (
-    (stat.S_ISUID, 1 << 23),
-    (stat.S_ISGID, 1 << 22),
-    (stat.S_ISVTX, 1 << 20),
-)
-_GO_KINDS = {
-    stat.S_IFDIR: 1 << 31,
-    stat.S_IFLNK: 1 << 27,
-    stat.S_IFIFO: 1 << 25,
-    stat.S_IFSOCK: 1 << 24,
-    stat.S_IFBLK: 1 << 26,
-    stat.S_IFCHR: 1 << 26 | 1 << 21,
-}
 
 #: Where :func:`_enter_both` shows what.
 _LOWER, _UPPER, _LAYER = b"/lower", b"/upper", b"/layer"
@@ -186,13 +170,13 @@ def _packed(writer: pack.Writer, digest: str, size: int, entries: int) -> Json:
 def stat_path(args: Args, fds: Sequence[int]) -> Json:
     """Look at a path."""
     _enter(args)
-    return _describe(args["path"])[0]
+    return describe(args["path"])[0]
 
 
 def copy_out(args: Args, fds: Sequence[int]) -> Json:
     """Write a path and what is below it."""
     _enter(args)
-    found, place = _describe(args["path"])
+    found, place = describe(args["path"])
     name = os.fsencode(found["name"]) if found["name"] != "/" else b""
     writer = pack.Writer(fds[0])
     writer.add_path(place, name)
@@ -432,55 +416,3 @@ def _differences(args: Args, paths: differ.Names | None) -> Iterator[differ.Diff
         form = Whiteouts(args["whiteouts"])
         return differ.in_layer(_LAYER, form, _LOWER if args["lower"] else b"")
     return differ.compare(_LOWER, _UPPER, paths)
-
-
-def _describe(path: str) -> tuple[Json, bytes]:
-    """A path's description, and the path without links above its last component."""
-    absolute = posixpath.normpath("/" + path)
-    name = posixpath.basename(absolute) or "/"
-    place = os.fsencode(absolute)
-    # A trailing slash or dot asks for what a link leads to.
-    follow = path.endswith(("/", "/."))
-    try:
-        status = os.stat(place) if follow else os.lstat(place)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"Could not find the file {path} in container") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise Invalid(f"too many symbolic links: {path}") from error
-        raise
-    if follow and not stat.S_ISDIR(status.st_mode):
-        raise Invalid(f"not a directory: {path}")
-    target = ""
-    if follow:
-        place = os.path.realpath(place)
-    elif stat.S_ISLNK(status.st_mode):
-        target = posixpath.normpath(
-            posixpath.join(posixpath.dirname(absolute), os.readlink(absolute))
-        )
-    return {
-        "name": name,
-        "size": status.st_size,
-        "mode": _go_mode(status.st_mode),
-        "mtime": _rfc3339(status.st_mtime_ns),
-        "link_target": target,
-    }, place
-
-
-def _go_mode(mode: int) -> int:
-    found = stat.S_IMODE(mode) & 0o777 | _GO_KINDS.get(stat.S_IFMT(mode), 0)
-    for bit, go_bit in _GO_BITS:
-        if mode & bit:
-            found |= go_bit
-    return found
-
-
-def _rfc3339(nanoseconds: int) -> str:
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    try:
-        # Not strftime(3): it reads /etc/localtime, which here is the container's.
-        moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)
-    except OverflowError:
-        return "0001-01-01T00:00:00Z"
-    return moment.isoformat() + fraction + "Z"

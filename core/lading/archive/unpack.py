@@ -20,11 +20,11 @@ import os
 import shutil
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lading.archive import headers
+from lading.archive import headers, writing
 from lading.archive.headers import Entry
 from lading.archive.reader import Reader
 from lading.errors import Invalid
@@ -35,11 +35,6 @@ OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _AUFS_LINKS = b".wh..wh.plnk"
 _KEEP = b".lading-plnk"
-
-#: Extended attributes that a layer may bring. Others are marks that the kernel would act on: of
-#: overlayfs, which read from a layer directory would lead to other files, of LSMs, of IMA.
-_TAKEN = ("user.", "security.capability", "system.posix_acl_")
-_NOT_TAKEN = ("user.overlay.",)
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTE = {
@@ -165,7 +160,7 @@ class Unpacker:
         for path, mtime in reversed(self._times.items()):
             with suppress(FileNotFoundError, NotADirectoryError):
                 # Gone again, by another name.
-                _set_times(path, mtime)
+                writing.set_times(path, mtime)
 
     def _drop_hidden(self) -> None:
         """Remove what only deletes things that are hidden by this very layer as a whole.
@@ -219,9 +214,9 @@ class Unpacker:
         self._parents(above.rpartition(b"/")[0])
         if self.options.alone:
             self._imply(above)
-        elif (mtime := _directory_time(above)) is None:
+        elif (mtime := writing.directory_time(above)) is None:
             self._clear(above)
-            _make_directory(above)
+            writing.make_directory(above)
         elif not self.options.plain:
             # It is the parent's, and stays as it is.
             self._times[above] = mtime
@@ -230,7 +225,7 @@ class Unpacker:
     def _imply(self, path: bytes) -> None:
         """Make a directory that has no entry, so far, while the parent is not visible."""
         try:
-            _make_directory(path)
+            writing.make_directory(path)
         except FileExistsError:
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 return
@@ -238,7 +233,7 @@ class Unpacker:
                 # A link of this layer, say, that leads to a directory of the parent.
                 raise NeedsParent(os.fsdecode(path)) from None
             self._clear(path)
-            _make_directory(path)
+            writing.make_directory(path)
         if path in self._deleted:
             self._opaque(path)
         else:
@@ -306,7 +301,7 @@ class Unpacker:
             descriptor = os.open(path, _NEW, entry.mode & 0o777)
         try:
             if entry.sparse is not None:
-                _write_sparse(descriptor, entry, reader.data())
+                writing.write_sparse(descriptor, entry, reader.data())
             else:
                 self._content(descriptor, reader)
             self.size += entry.real_size
@@ -316,20 +311,20 @@ class Unpacker:
                 # After the owner, which takes set-user-ID away.
                 os.fchmod(descriptor, entry.mode)
             if entry.xattrs:
-                _set_xattrs(descriptor, entry)
-            os.utime(descriptor, ns=_both_times(entry.mtime))
+                writing.set_xattrs(descriptor, entry)
+            os.utime(descriptor, ns=writing.both_times(entry.mtime))
         finally:
             os.close(descriptor)
 
     def _content(self, descriptor: int, reader: Reader) -> None:
         if self.options.digests is None:
             for piece in reader.data():
-                _write(descriptor, piece)
+                writing.write(descriptor, piece)
             return
         digest = hashlib.sha256()
         for piece in reader.data():
             digest.update(piece)
-            _write(descriptor, piece)
+            writing.write(descriptor, piece)
         self.options.digests[os.fstat(descriptor).st_ino] = digest.digest()
 
     def _directory(self, path: bytes, entry: Entry) -> None:
@@ -364,9 +359,9 @@ class Unpacker:
         if entry.type != headers.SYMLINK:
             os.chmod(path, entry.mode)
         if entry.xattrs:
-            _set_xattrs(path, entry)
+            writing.set_xattrs(path, entry)
         if entry.type != headers.DIRECTORY:
-            _set_times(path, entry.mtime)
+            writing.set_times(path, entry.mtime)
 
     def _hard_link(self, path: bytes, entry: Entry) -> None:
         target = clean(entry.link)
@@ -417,7 +412,7 @@ class Unpacker:
         if form in _ATTRIBUTE:
             os.mknod(victim, stat.S_IFCHR, os.makedev(0, 0))
         elif form is Whiteouts.AUFS:
-            _touch((above + b"/" if above else b"") + name)
+            writing.touch((above + b"/" if above else b"") + name)
 
     def _opaque(self, above: bytes) -> None:
         self._opaques.add(above)
@@ -432,7 +427,7 @@ class Unpacker:
                     self._opaque(path)
                     self._renew(path)
         elif form is Whiteouts.AUFS:
-            _touch((above + b"/" if above else b"") + OPAQUE)
+            writing.touch((above + b"/" if above else b"") + OPAQUE)
         else:
             os.setxattr(above or b".", _ATTRIBUTE[form], b"y")
 
@@ -466,69 +461,3 @@ def clean(name: bytes) -> bytes:
         elif part not in (b"", b"."):
             parts.append(part)
     return b"/".join(parts)
-
-
-def _make_directory(path: bytes) -> None:
-    """A directory that has no entry."""
-    os.mkdir(path, 0o755)
-    # One with the set-group-ID bit hands that and its group on.
-    os.chown(path, 0, 0)
-    os.chmod(path, 0o755)
-
-
-def _directory_time(path: bytes) -> int | None:
-    """When a directory was changed last, None for what is not one."""
-    try:
-        status = os.stat(path or b".")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
-
-
-def _set_times(path: bytes, mtime: int) -> None:
-    os.utime(path, ns=_both_times(mtime), follow_symlinks=False)
-
-
-def _both_times(mtime: int) -> tuple[int, int]:
-    """Of access and modification; what no filesystem can hold is 1970."""
-    return (mtime, mtime) if abs(mtime) < 1 << 62 else (0, 0)
-
-
-def _set_xattrs(target: bytes | int, entry: Entry) -> None:
-    follow = isinstance(target, int)
-    for name, value in entry.xattrs.items():
-        if not name.startswith(_TAKEN) or name.startswith(_NOT_TAKEN):
-            continue
-        try:
-            os.setxattr(target, name, value, follow_symlinks=follow)
-        except OSError as error:
-            # A filesystem without extended attributes, or a link, which takes no user.* ones.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _write_sparse(descriptor: int, entry: Entry, pieces: Iterator[bytes]) -> None:
-    pending = memoryview(b"")
-    for offset, length in entry.sparse or ():
-        if offset < 0 or length < 0 or offset + length > entry.real_size:
-            raise Invalid("archive: the map of a sparse file leads beyond its end")
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        while length:
-            if not pending:
-                pending = memoryview(next(pieces, b""))
-                if not pending:
-                    raise Invalid("archive: a sparse file has less data than its map says")
-            written = os.write(descriptor, pending[:length])
-            pending = pending[written:]
-            length -= written
-    os.ftruncate(descriptor, entry.real_size)
-
-
-def _touch(path: bytes) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444))

@@ -16,10 +16,8 @@ from msgspec import field
 from lading.model.body import Body, Words, convert, decode
 
 __all__ = [
-    "IPAM",
     "AuthConfig",
     "BindOptions",
-    "ConfigReference",
     "ContainerConfig",
     "ContainerCreate",
     "CopyBody",
@@ -33,14 +31,10 @@ __all__ = [
     "ExecStart",
     "HealthConfig",
     "HostConfig",
-    "IPAMConfig",
     "ImageOptions",
     "KeyValue",
     "LogConfig",
     "Mount",
-    "NetworkConnect",
-    "NetworkCreate",
-    "NetworkDisconnect",
     "NetworkingConfig",
     "PortBinding",
     "Resources",
@@ -420,62 +414,6 @@ class CopyBody(Body, frozen=True):
     """``POST /containers/{id}/copy``, the ``cp`` of clients before 1.20."""
 
     resource: str = ""
-
-
-class IPAMConfig(Body, frozen=True):
-    """One address range of a network."""
-
-    subnet: str = ""
-    ip_range: str = field(default="", name="IPRange")
-    gateway: str = ""
-    auxiliary_addresses: dict[str, str] = {}
-
-
-class IPAM(Body, frozen=True):
-    """Address management of a network."""
-
-    driver: str = ""
-    config: list[IPAMConfig] = []
-    options: dict[str, str] = {}
-
-
-class ConfigReference(Body, frozen=True):
-    """The network whose configuration is used."""
-
-    network: str = ""
-
-
-class NetworkCreate(Body, frozen=True):
-    """``POST /networks/create``."""
-
-    name: str = ""
-    check_duplicate: bool = False
-    driver: str = ""
-    scope: str = ""
-    internal: bool = False
-    attachable: bool = False
-    ingress: bool = False
-    config_only: bool = False
-    config_from: ConfigReference | None = None
-    ipam: IPAM = field(default=IPAM(), name="IPAM")
-    enable_ipv4: bool = field(default=True, name="EnableIPv4")
-    enable_ipv6: bool = field(default=False, name="EnableIPv6")
-    options: dict[str, str] = {}
-    labels: dict[str, str] = {}
-
-
-class NetworkConnect(Body, frozen=True):
-    """``POST /networks/{id}/connect``."""
-
-    container: str = ""
-    endpoint_config: EndpointSettings = EndpointSettings()
-
-
-class NetworkDisconnect(Body, frozen=True):
-    """``POST /networks/{id}/disconnect``."""
-
-    container: str = ""
-    force: bool = False
 
 
 class VolumeCreate(Body, frozen=True):

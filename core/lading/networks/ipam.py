@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from lading.errors import Conflict, Invalid, Unavailable
-from lading.model.docker import IPAMConfig
+from lading.model.docker_networks import IPAMConfig
 
 
 class Exhausted(Unavailable):

@@ -12,7 +12,7 @@ import msgspec
 from lading.choice import DEFAULT_NETWORK_DRIVER
 from lading.config import Settings
 from lading.errors import Conflict, Denied, Invalid, Unsupported
-from lading.model.docker import IPAMConfig, NetworkCreate
+from lading.model.docker_networks import IPAMConfig, NetworkCreate
 from lading.networks import membership, subnets
 from lading.networks.ipam import Addresses
 from lading.networks.records import HOST, NULL, Network

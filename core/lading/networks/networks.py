@@ -13,7 +13,8 @@ from lading.backends import END_DEADLINE, Backends, reason_of, under_deadline
 from lading.config import Settings
 from lading.errors import Conflict, Denied, InUse, LadingError, NotFound, Unsupported
 from lading.hooks.network import NetworkBackend
-from lading.model.docker import EndpointSettings, NetworkCreate, NetworkingConfig
+from lading.model.docker import EndpointSettings, NetworkingConfig
+from lading.model.docker_networks import NetworkCreate
 from lading.networks import files, making, membership, recovery
 from lading.networks.connecting import Connecting
 from lading.networks.contents import Contents

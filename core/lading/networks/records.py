@@ -15,13 +15,8 @@ from typing import Protocol
 import msgspec
 
 from lading.hooks import network as contract
-from lading.model.docker import (
-    ContainerConfig,
-    EndpointSettings,
-    HostConfig,
-    IPAMConfig,
-    NetworkingConfig,
-)
+from lading.model.docker import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
+from lading.model.docker_networks import IPAMConfig
 
 #: Drivers of the core's own; all others are network backends.
 HOST, NULL = "host", "null"

@@ -13,7 +13,7 @@ import msgspec
 
 from lading.config import AddressPool
 from lading.errors import Conflict, Invalid
-from lading.model.docker import IPAMConfig
+from lading.model.docker_networks import IPAMConfig
 
 IPNetwork = IPv4Network | IPv6Network
 
