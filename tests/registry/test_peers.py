@@ -137,9 +137,14 @@ def test_we_pull_what_skopeo_pushed(
     lading(client, "rmi", name)
 
 
+@pytest.mark.parametrize(
+    "site",
+    [(maker, tls, True) for maker in ("own", "debian") for tls in (False, True)],
+    ids=str,
+    indirect=True,
+    scope="module",
+)
 def test_wrong_password_and_no_password(client: Daemon, reach: Site) -> None:
-    if not reach.user:
-        pytest.skip("a registry without users")
     name = f"{reach.host}/{USER}/private-word:1"
     done = client.client(
         "lading", "login", "-u", USER, "--password-stdin", reach.host, input=b"wrong", check=False
