@@ -102,7 +102,8 @@ class Runtime:
             console = self.binary.launch(container, words, stdio, mount_root)
         except Exception:
             self.delete(container)
-            if path := (_config(container).get("linux") or {}).get("cgroupsPath"):
+            path = (_config(container).get("linux") or {}).get("cgroupsPath")
+            if self.crun and path:
                 # crun forgets it when it is a limit that the kernel refused.
                 Cgroup.at(path).remove()
             raise
