@@ -12,23 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from lading.testing.contexts import write_files
 from lading.testing.daemon import Daemon
 
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(autouse=True)
-def classic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
-
-
 def build(
     daemon: Daemon, client: str, place: Path, files: Mapping[str, str], *flags: str
 ) -> tuple[int, str]:
-    for name, content in files.items():
-        path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    write_files(place, files)
     done = daemon.client(client, "build", *flags, str(place), check=False)
     return done.returncode, (done.stdout + done.stderr).decode()
 

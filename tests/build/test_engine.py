@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.testing.contexts import write_files
 from lading.testing.daemon import Daemon, find_client
 
 pytestmark = pytest.mark.root
@@ -22,10 +23,7 @@ pytestmark = pytest.mark.root
 def build(
     daemon: Daemon, place: Path, files: Mapping[str, str], *flags: str, check: bool = True
 ) -> str:
-    for name, content in files.items():
-        path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    write_files(place, files)
     done = daemon.client("lading", "build", *flags, str(place), check=False)
     out = (done.stdout + done.stderr).decode()
     assert not check or done.returncode == 0, out

@@ -15,27 +15,16 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from lading.testing.contexts import write_files
 from lading.testing.daemon import Daemon
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(autouse=True)
-def classic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
-
-
-def write(place: Path, files: Mapping[str, str]) -> None:
-    for name, content in files.items():
-        path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
 
 
 def built(
@@ -92,12 +81,14 @@ def repository(tmp_path: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     git(place, "init", "-q")
     text = "FROM busybox\nCOPY f /f\nRUN cat /f; ls -a / | grep -c '^.git$'; true\n"
-    write(place, {"Dockerfile": text, "f": "first\n", "sub/Dockerfile": text, "sub/f": "below\n"})
+    write_files(
+        place, {"Dockerfile": text, "f": "first\n", "sub/Dockerfile": text, "sub/f": "below\n"}
+    )
     git(place, "add", "-A")
     git(place, "commit", "-qm", "one")
     git(place, "tag", "v1")
     git(place, "checkout", "-qb", "other")
-    write(place, {"f": "second\n"})
+    write_files(place, {"f": "second\n"})
     git(place, "commit", "-qam", "two")
     git(place, "checkout", "-q", "main")
     return place
@@ -136,11 +127,11 @@ def test_repository_over_http(
         f"ADD --keep-git-dir=true --checksum={commit} {url} /kept\n"
         "RUN ls -a /r /s /kept/.git; cat /r/f /s/f\n"
     )
-    write(tmp_path / "c", {"Dockerfile": text})
+    write_files(tmp_path / "c", {"Dockerfile": text})
     out = built(daemon, client, str(tmp_path / "c"))
     assert "first\nbelow\n" in out
     assert "HEAD" in out
-    write(tmp_path / "c", {"Dockerfile": f"FROM scratch\nADD --checksum=0123 {url} /r\n"})
+    write_files(tmp_path / "c", {"Dockerfile": f"FROM scratch\nADD --checksum=0123 {url} /r\n"})
     assert "expected checksum to match 0123" in built(
         daemon, client, str(tmp_path / "c"), check=False
     )
@@ -156,7 +147,7 @@ def test_add_of_a_url(daemon: Daemon, client: str, site: str, tmp_path: Path) ->
         f"ADD --chmod=755 --chown=1:2 --checksum=sha256:{digest} {site}/a%20file /named\n"
         "RUN cat '/in/a file'; stat -c '%a %u %Y' '/in/a file'; stat -c '%a %u %g' /named\n"
     )
-    write(tmp_path / "c", {"Dockerfile": text})
+    write_files(tmp_path / "c", {"Dockerfile": text})
     out = built(daemon, client, str(tmp_path / "c"))
     assert "from afar\n600 0 1000000000\n755 1 2\n" in out
     for line, told in (
@@ -165,7 +156,7 @@ def test_add_of_a_url(daemon: Daemon, client: str, site: str, tmp_path: Path) ->
         (f"ADD {site}/away /x", "no http(s) URL"),
         (f"ADD {site}/ /x/", "cannot determine filename"),
     ):
-        write(tmp_path / "c", {"Dockerfile": f"FROM busybox\n{line}\n"})
+        write_files(tmp_path / "c", {"Dockerfile": f"FROM busybox\n{line}\n"})
         assert told in built(daemon, client, str(tmp_path / "c"), check=False)
 
 
@@ -187,7 +178,7 @@ def test_archives_are_unpacked(daemon: Daemon, client: str, site: str, tmp_path:
         f"ADD --unpack=true {site}/b.tar /near\n"
         "RUN ls /all; stat -c '%u %g' /all/gz /owned/gz; ls /kept /far /near\n"
     )
-    write(place, {"Dockerfile": text, "plain": "p"})
+    write_files(place, {"Dockerfile": text, "plain": "p"})
     (place / "a.tar.gz").write_bytes(gzip.compress(archive(gz="1")))
     (place / "a.tar.bz2").write_bytes(bz2.compress(archive(bz2="1")))
     (place / "a.tar.xz").write_bytes(lzma.compress(archive(xz="1")))
@@ -210,7 +201,7 @@ def test_an_archive_cannot_leave_its_place(daemon: Daemon, tmp_path: Path) -> No
             link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
             tar.addfile(link)
             tar.addfile(tarfile.TarInfo(name))
-    write(tmp_path / "c", {"Dockerfile": "FROM busybox\nADD bad.tar /x/\n"})
+    write_files(tmp_path / "c", {"Dockerfile": "FROM busybox\nADD bad.tar /x/\n"})
     (tmp_path / "c" / "bad.tar").write_bytes(out.getvalue())
     daemon.client("lading", "build", "--force-rm", str(tmp_path / "c"), check=False)
     assert not outside.exists()
@@ -232,7 +223,7 @@ def test_copy_forms(daemon: Daemon, client: str, tmp_path: Path) -> None:
         "Dockerfile": text, "a/b/x.txt": "x", "a/b/y.md": "y", "a/b/z.md": "z",
         "a/c/d/e.deep": "d", "sp ace": "s", "two  blanks": "q", "glob1a.c": "g",
     }  # fmt: skip
-    write(tmp_path, files)
+    write_files(tmp_path, files)
     out = built(daemon, client, str(tmp_path))
     for lines in (
         ".\n./a\n./a/b\n./a/b/x.txt\n./a/c\n./a/c/d\n./a/c/d/e.deep\n./b\n./b/y.md\n",
@@ -264,7 +255,7 @@ def test_copy_forms(daemon: Daemon, client: str, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_forms(daemon: Daemon, tmp_path: Path, line: str, told: str) -> None:
-    write(tmp_path, {"Dockerfile": f"FROM busybox\n{line}\n", "a": "", "b": "", "d/f": ""})
+    write_files(tmp_path, {"Dockerfile": f"FROM busybox\n{line}\n", "a": "", "b": "", "d/f": ""})
     out = built(daemon, "lading", str(tmp_path), check=False)
     assert told in out
     assert "Dockerfile:2: " in out
@@ -289,7 +280,7 @@ def packed(place: Path) -> bytes:
 
 
 def test_ignored_files(daemon: Daemon, client: str, tmp_path: Path) -> None:
-    write(tmp_path, TREE)
+    write_files(tmp_path, TREE)
     assert KEPT in built(daemon, client, "--no-cache", str(tmp_path))
     # An archive comes with everything: the daemon drops the same.
     assert KEPT in built(daemon, client, "--no-cache", "-", input=packed(tmp_path))
@@ -300,7 +291,7 @@ def test_ignored_files(daemon: Daemon, client: str, tmp_path: Path) -> None:
 def test_ignored_files_of_a_remote_context(
     daemon: Daemon, client: str, site: str, tmp_path: Path
 ) -> None:
-    write(tmp_path / "c", TREE)
+    write_files(tmp_path / "c", TREE)
     (tmp_path / "web" / "c.tar").write_bytes(packed(tmp_path / "c"))
     assert KEPT in built(daemon, client, "--no-cache", f"{site}/c.tar")
     (tmp_path / "web" / "only").write_text("FROM busybox\nRUN echo from a text\n")
@@ -308,17 +299,17 @@ def test_ignored_files_of_a_remote_context(
 
 
 def test_a_list_of_the_dockerfile(daemon: Daemon, tmp_path: Path) -> None:
-    write(tmp_path, TREE)
-    write(tmp_path, {"d/My": TREE["Dockerfile"], "d/My.dockerignore": "**/*\n!f\n"})
+    write_files(tmp_path, TREE)
+    write_files(tmp_path, {"d/My": TREE["Dockerfile"], "d/My.dockerignore": "**/*\n!f\n"})
     out = built(daemon, "lading", "--no-cache", "-f", str(tmp_path / "d/My"), str(tmp_path))
     assert "kept: ./f\n" in out
-    write(tmp_path, {"../My": TREE["Dockerfile"], "../My.dockerignore": "**/*\n!keep.log\n"})
+    write_files(tmp_path, {"../My": TREE["Dockerfile"], "../My.dockerignore": "**/*\n!keep.log\n"})
     out = built(daemon, "lading", "--no-cache", "-f", str(tmp_path / "../My"), str(tmp_path))
     assert "kept: ./keep.log\n" in out
 
 
 def test_dockerfiles_from_elsewhere(daemon: Daemon, client: str, tmp_path: Path) -> None:
-    write(tmp_path / "c", {"f": "data\n"})
+    write_files(tmp_path / "c", {"f": "data\n"})
     text = b"FROM busybox\nCOPY . /c\nRUN ls -a /c; cat /c/f\n"
     out = built(daemon, client, "--no-cache", "-f", "-", str(tmp_path / "c"), input=text)
     assert ".\n..\nf\ndata\n" in out

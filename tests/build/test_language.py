@@ -22,11 +22,6 @@ from lading.testing.daemon import Daemon, find_client
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(autouse=True)
-def classic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
-
-
 def built(
     daemon: Daemon, text: str, *flags: str, client: str = "lading", check: bool = True
 ) -> str:
