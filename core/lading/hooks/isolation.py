@@ -189,12 +189,18 @@ class Isolation(Protocol):
 
     @hookspec(firstresult=True)
     def pause(self, container: Container) -> None:
-        """Freeze all processes; returns when they stand still. A second call does nothing."""
+        """Freeze all processes; returns when they stand still. A second call does nothing.
+
+        Raises NotFound when the init has ended, OSError when they do not stand still.
+        """
         ...
 
     @hookspec(firstresult=True)
     def resume(self, container: Container) -> None:
-        """Thaw all processes; on a container that is not frozen it does nothing."""
+        """Thaw all processes; on a container that is not frozen it does nothing.
+
+        Raises NotFound when it was not created, or is deleted.
+        """
         ...
 
     @hookspec(firstresult=True)
@@ -208,7 +214,10 @@ class Isolation(Protocol):
 
     @hookspec(firstresult=True)
     def processes(self, container: Container) -> Sequence[int]:
-        """List the host pids of all processes of the container, threads left out."""
+        """List the host pids of all processes of the container, threads left out.
+
+        Raises NotFound when it was not created, or is deleted.
+        """
         ...
 
     @hookspec(firstresult=True)
@@ -216,6 +225,7 @@ class Isolation(Protocol):
         """Read the container's resource use; at most a few milliseconds.
 
         Also after its init has ended, until ``delete``: how it ended may be told from it.
+        Raises NotFound when it was not created, or is deleted.
         """
         ...
 
@@ -224,7 +234,7 @@ class Isolation(Protocol):
         """Kill what still runs and remove every trace: cgroups, mounts, state.
 
         May be called in any state, again after a crash, and for a container that never
-        came to be; it then succeeds silently.
+        came to be; it then succeeds silently. Raises OSError for what cannot be removed.
         """
         ...
 
@@ -241,7 +251,10 @@ class Checkpoint(Protocol):
     def restore(
         self, container: Container, rootfs: Sequence[Mount], images: Path, stdio: Stdio
     ) -> Started:
-        """Like ``create`` and ``start`` in one, from ``images``. Runs in the monitor."""
+        """Like ``create`` and ``start`` in one, from ``images``. Runs in the monitor.
+
+        Raises Unsupported, OSError.
+        """
         ...
 
 

@@ -165,6 +165,13 @@ class LifeCycle(KitBase):
         box.finish()
         case.refused(NotFound, lambda: box.signal(signal.SIGTERM))
 
+    def test_pause_after_the_end(self, case: Case) -> None:
+        """pause raises NotFound when the init has ended."""
+        case.can("pause")
+        box = case.running("true")
+        box.finish()
+        case.refused(NotFound, lambda: case.backend.pause(container=box.container))
+
     def test_delete_kills(self, case: Case) -> None:
         """delete kills what still runs."""
         box = case.sleeping()

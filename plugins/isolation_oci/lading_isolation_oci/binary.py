@@ -163,7 +163,8 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
     for prefix in (f"runc {command} failed: ", f"{command} failed: ", _STARTING):
         message = message.removeprefix(prefix)
     # The runtimes have no error numbers: their texts are all that tells one kind from another.
-    if re.search(r"container.*does not exist|container not running", message):
+    ended = re.search(r"^the container .* is not running", message) and command != "exec"
+    if ended or re.search(r"container.*does not exist|container not running", message):
         return NotFound(f"{command}: {message}")
     if re.search(
         r"cannot (start|exec in) a (container|stopped|paused)|start an already running"
