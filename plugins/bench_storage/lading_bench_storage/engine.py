@@ -18,6 +18,8 @@ from lading_bench_storage.images import Sizes, write_archive
 #: What marks all that a bench makes; the value is the bench's id.
 LABEL = "bench.lading"
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+#: What a request needs at most that the daemon finishes after its client has gone.
+_SETTLING_SECONDS = 0.5
 
 
 class Engine:
@@ -115,7 +117,9 @@ class Engine:
 
     def clean(self) -> None:
         """Remove all of this bench; for the end, however it came about."""
-        clean(self.session, f"{LABEL}={self.id}")
+        # A request that was interrupted may come to its end in the daemon yet.
+        while clean(self.session, f"{LABEL}={self.id}"):
+            time.sleep(_SETTLING_SECONDS)
 
 
 def clean(session: Session, label: str = LABEL) -> int:
