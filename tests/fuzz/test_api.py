@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lading.api import make_app
-from lading.model import docker
+from lading.model import docker, docker_networks
 
 from .conftest import Target
 from .shapes import junk, quick, shaped, words
@@ -107,7 +107,7 @@ def test_any_update_is_made_or_refused(target: Target, body: Any) -> None:
 
 
 @quick(80)
-@given(shaped(docker.NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])))
+@given(shaped(docker_networks.NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])))
 def test_any_network_is_made_or_refused(target: Target, body: Any) -> None:
     status, made = target.call("POST", "/networks/create", body)
     if status == 201:
