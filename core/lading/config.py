@@ -91,6 +91,7 @@ class Settings(Table, frozen=True):
     iptables: bool = True
     ip_forward: bool = True
     ip_masq: bool = True
+    userland_proxy: bool = True
     ip: str = ""
     mtu: int = 0
     network_pool_size: int = 8

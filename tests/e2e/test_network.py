@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lading.testing.daemon import Daemon
+from lading.testing.daemon import Daemon, busybox_image
 
 pytestmark = pytest.mark.root
 
@@ -233,3 +239,149 @@ def test_inspect_says_what_is_there(daemon: Daemon, client: str, made: list[str]
     assert settings["Networks"]["bridge"]["IPAddress"] == address(daemon, name)
     network = json.loads(daemon.client(client, "network", "inspect", "bridge").stdout)[0]
     assert name in {c["Name"] for c in network["Containers"].values()}
+
+
+def test_published_port_over_ipv6(daemon: Daemon, client: str, made: list[str]) -> None:
+    port = free_port()
+    name = serve(daemon, made, "-p", f"{port}:80", client=client)
+    for _ in range(2):
+        assert fetch(f"http://[::1]:{port}/") == "page\n"
+    assert fetch(f"http://127.0.0.1:{port}/") == "page\n"
+    shown = daemon.client(client, "port", name, "80").stdout.decode().splitlines()
+    assert [row.rpartition(":")[0].strip("[]") for row in shown] == ["0.0.0.0", "::"]
+    form = "{{json .NetworkSettings.Ports}}"
+    found = json.loads(daemon.client(client, "inspect", "-f", form, name).stdout)
+    every = [{"HostIp": ip, "HostPort": str(port)} for ip in ("0.0.0.0", "::")]
+    assert found == {"80/tcp": every}
+    listed = daemon.client(
+        client, "ps", "-f", f"name={name}", "--format", "{{.Ports}}"
+    ).stdout.decode()
+    assert f"0.0.0.0:{port}->80/tcp, " in listed
+    assert f":::{port}->80/tcp" in listed.replace("[::]", "::")
+    daemon.client(client, "restart", "-t", "0", name)
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+
+
+def test_ports_on_one_address_of_either_version(daemon: Daemon, made: list[str]) -> None:
+    port = free_port()
+    six = serve(daemon, made, "-p", f"[::1]:{port}:80")
+    serve(daemon, made, "-p", f"127.0.0.1:{port}:80")
+    for address in ("[::1]", "127.0.0.1"):
+        assert fetch(f"http://{address}:{port}/") == "page\n"
+    assert daemon.client("lading", "port", six).stdout.decode() == f"80/tcp -> [::1]:{port}\n"
+    daemon.client("lading", "rm", "-f", six)
+    assert fetch(f"http://127.0.0.1:{port}/") == "page\n"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("::1", port), 5)
+
+
+def test_much_over_ipv6_in_both_directions_with_half_close(daemon: Daemon, made: list[str]) -> None:
+    port, name = free_port(), unique("cat")
+    made.append(name)
+    script = "exec nc -ll -p 7 -e cat"
+    daemon.client(
+        "lading", "run", "-d", "--name", name, "-p", f"{port}:7", "busybox", "sh", "-c", script
+    )
+    sent = random.randbytes(8 << 20)
+    with connected(port) as connection:
+        writer = threading.Thread(target=lambda: finish(connection, sent))
+        writer.start()
+        found = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        writer.join()
+    assert found == sent
+
+
+def finish(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
+def connected(port: int) -> socket.socket:
+    """A connection that is answered: the program in the container takes a moment to listen."""
+    give_up = time.monotonic() + 10
+    while True:
+        connection = socket.create_connection(("::1", port), 10)
+        connection.sendall(b"")
+        time.sleep(0.05)
+        connection.setblocking(False)
+        try:
+            open_still = bool(connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            open_still = True
+        except ConnectionResetError:
+            open_still = False
+        connection.settimeout(20)
+        if open_still:
+            return connection
+        connection.close()
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+#: An echo of datagrams, for busybox serves none.
+ECHO = """
+import socket
+server = socket.socket(type=socket.SOCK_DGRAM)
+server.bind(("", 53))
+print(flush=True)
+while True:
+    server.sendto(*server.recvfrom(2000))
+"""
+
+
+def test_datagrams_over_ipv6(daemon: Daemon, made: list[str]) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    name = serve(daemon, made, "-p", f"{port}:53/udp")
+    pid = daemon.client("lading", "inspect", "-f", "{{.State.Pid}}", name).stdout.decode().strip()
+    command = ["nsenter", "-t", pid, "-n", sys.executable, "-c", ECHO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout
+            server.stdout.readline()
+            for text in (b"one", b"two"):
+                with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asker:
+                    asker.settimeout(10)
+                    asker.connect(("::1", port))
+                    for again in (b" first", b" second"):
+                        asker.send(text + again)
+                        assert asker.recv(100) == text + again
+        finally:
+            server.kill()
+
+
+def test_a_port_over_ipv6_outlives_the_daemon(scratch_daemon: Daemon) -> None:
+    port = free_port()
+    serve(scratch_daemon, [], "-p", f"{port}:80")
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+    scratch_daemon.kill()
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+    scratch_daemon.start()
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+
+
+def test_a_relay_that_is_killed_is_replaced(daemon: Daemon, made: list[str]) -> None:
+    port = free_port()
+    name = serve(daemon, made, "-p", f"{port}:80")
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+    form = "{{.State.Pid}}"
+    pid = daemon.client("lading", "inspect", "-f", form, name).stdout.decode().strip()
+    monitor = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    children = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
+    relays = [c for c in children if Path(f"/proc/{c}/comm").read_text() == "lading-relay\n"]
+    assert len(relays) == 1
+    os.kill(int(relays[0]), signal.SIGKILL)
+    assert fetch(f"http://[::1]:{port}/") == "page\n"
+
+
+def test_without_userland_proxy_there_is_ipv4_only() -> None:
+    with Daemon("--userland-proxy=false") as alone:
+        alone.client("lading", "import", "-", "busybox", input=busybox_image())
+        port = free_port()
+        name = serve(alone, [], "-p", f"{port}:80")
+        assert fetch(f"http://127.0.0.1:{port}/") == "page\n"
+        shown = alone.client("lading", "port", name).stdout.decode()
+        assert shown == f"80/tcp -> 0.0.0.0:{port}\n"
+        with pytest.raises(OSError):
+            socket.create_connection(("::1", port), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from lading.errors import Conflict, Invalid
 from lading.model.docker import Empty, PortBinding
+from lading.monitor.relay import unpack
 from lading.networks.endpoints import for_backend
 from lading.networks.ports import HostPorts, Wanted, exposed, wanted
 from lading.networks.records import PublishedPort
@@ -100,7 +102,7 @@ def test_all_or_none(ports: HostPorts, busy: int) -> None:
     both = [Wanted(80, "tcp", "", number, number), Wanted(81, "tcp", "", busy, busy)]
     with pytest.raises(Conflict):
         ports.reserve("c", both, ipv6=False)
-    assert ports.held("c") == ()
+    assert ports.held("c") == {}
     with socket.socket() as other:
         other.bind(("", number))
 
@@ -110,7 +112,7 @@ def test_many_ports_take_one_descriptor(ports: HostPorts) -> None:
     kept = ports.reserve("c", asked, ipv6=False)
     assert len(ports.held("c")) == 1
     # Handed over and given up here, as between a daemon that ends and a monitor.
-    handed = os.dup(ports.held("c")[0])
+    handed = os.dup(ports.held("c")["hold-ports"])
     ports.release("c", kept)
     for port in (kept[0], kept[-1]):
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -150,6 +152,42 @@ def test_one_number_on_two_addresses(ports: HostPorts) -> None:
 def test_an_address_of_another_host(ports: HostPorts) -> None:
     with pytest.raises(Invalid, match="none of this host's"):
         ports.reserve("c", [Wanted(80, "tcp", "192.0.2.99", 8080, 8080)], ipv6=False)
+
+
+def test_what_no_rule_can_lead_is_listened_for(ports: HostPorts) -> None:
+    number = free()
+    asked = [
+        Wanted(80, "tcp", "", number, number),
+        Wanted(81, "tcp", "127.0.0.1", 0, 0),
+        Wanted(82, "udp", "::1", 0, 0),
+    ]
+    kept = ports.reserve("c", asked, ipv6=False, relay_to="192.0.2.7")
+    assert [p.host_ip for p in kept] == ["0.0.0.0", "::", "127.0.0.1", "::1"]
+    held = ports.held("c")
+    with socket.socket(fileno=os.dup(held["relayed"])) as queue:
+        for _ in range(2):  # whoever looks leaves them there
+            found = list(unpack(queue))
+            assert [(to, port) for _, to, port in found] == [("192.0.2.7", 80), ("192.0.2.7", 82)]
+            for one, _, _ in found:
+                one.close()
+    assert select.select([held["relay"]], [], [], 0)[0] == []
+    with socket.create_connection(("::1", number), 5), socket.socket() as other:
+        assert select.select([held["relay"]], [], [], 5)[0] == [held["relay"]]
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", number))
+    ports.release("c", kept)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("::1", number), 5)
+
+
+def test_many_relayed_ports(ports: HostPorts) -> None:
+    asked = [Wanted(n, "udp", "::1", 0, 0) for n in range(1, 1001)]
+    ports.reserve("c", asked, ipv6=False, relay_to="192.0.2.7")
+    with socket.socket(fileno=os.dup(ports.held("c")["relayed"])) as queue:
+        found = list(unpack(queue))
+    assert [port for _, _, port in found] == list(range(1, 1001))
+    for one, _, _ in found:
+        one.close()
 
 
 def test_ports_of_an_earlier_daemon_are_known(ports: HostPorts) -> None:

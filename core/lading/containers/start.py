@@ -75,8 +75,7 @@ class Starter:
         (bundle / "config.json").write_bytes(msgspec.json.encode(document))
         undo.callback(_quietly_delete, parts, record)
         attachments, live.attachments = live.attachments, []
-        fds = {f"hold-{n}": fd for n, fd in enumerate(sandbox.held)}
-        fds |= {a.spec.fd: a.descriptor for a in attachments}
+        fds = {**sandbox.held} | {a.spec.fd: a.descriptor for a in attachments}
         try:
             monitor = parts.spawner.monitor(
                 Launch(

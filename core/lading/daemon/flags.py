@@ -149,6 +149,7 @@ def _network(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--iptables", help="set up address translation and published ports")
     _flag(parser, "--ip-forward", help="turn forwarding on")
     _flag(parser, "--ip-masq", help="translate addresses of containers")
+    _flag(parser, "--userland-proxy", help="carry to published ports what no rule leads there")
 
 
 def _containers(parser: argparse.ArgumentParser) -> None:

@@ -91,7 +91,8 @@ class NetworkBackend(Protocol):
 
     Capabilities: ``publish`` (without it the core refuses ``-p`` on its networks),
     ``ipv6``, ``internal``, ``gateway`` (the host has the gateway address on this network, so the
-    core's DNS can listen there).
+    core's DNS can listen there, and the core can carry to published ports what comes over ``::1``,
+    or over IPv6 to a container without it).
     """
 
     spec_version: ClassVar[int]
@@ -163,5 +164,5 @@ CAPABILITIES: Mapping[str, str] = {
     "publish": "ports of a container can be published on the host",
     "ipv6": "endpoints may have IPv6 addresses",
     "internal": "a network may have no way out",
-    "gateway": "the host has the gateway's address, so containers reach the engine's DNS",
+    "gateway": "the host has the gateway's address, which connects the engine and containers",
 }

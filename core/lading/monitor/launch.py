@@ -149,8 +149,9 @@ class Launch:
     very first byte. ``hook_timeout`` is how many seconds ``create`` with ``start``, and each
     ``exec``, may take.
 
-    Descriptors that go with a launch are named: those of ``attach``, and ``hold-*`` for those
-    that the monitor keeps open as long as the container lives (reserved ports).
+    Descriptors that go with a launch are named: those of ``attach``; ``relay`` and ``relayed`` of
+    :class:`lading.monitor.relay.Relay`; and ``hold-*`` for those that the monitor keeps open as
+    long as the container lives (reserved ports).
     """
 
     container: str

@@ -29,6 +29,7 @@ from lading.monitor.exit import write_exit
 from lading.monitor.launch import AttachSpec, Exit, rfc3339
 from lading.monitor.logfile import JsonFile, Log, NoLog
 from lading.monitor.loop import IN, Loop
+from lading.monitor.relay import Relay
 from lading.monitor.starter import CONTROL, Birth, Starter, as_birth, execute, first_state, launch
 from lading.monitor.stdio import Ends, resize
 from lading.monitor.streams import Streams
@@ -120,6 +121,9 @@ class _Monitor:
             self._loop.watch(oom, self._oom.events, self._on_oom)
         for spec in clients:
             self._attach(self._init, fds.pop(spec.fd), spec)
+        self._relay: Relay | None = None
+        if (ready := fds.pop("relay", -1)) >= 0:
+            self._relay = Relay(self._loop, ready, fds.pop("relayed"), self._children.__setitem__)
         #: Only kept open as long as the container lives.
         self._held = list(fds.values())
         if birth["started_at"]:
@@ -217,6 +221,8 @@ class _Monitor:
         self._write_exit(found)
         self._status = "stopped"
         self._forget_oom()
+        if self._relay is not None:
+            self._relay.close()
         for fd in self._held:
             os.close(fd)
         self._close_console(self._init)

@@ -33,7 +33,7 @@ class Contents:
         container: Subject,
         lives: Mapping[str, Live],
         *,
-        held: Sequence[int] = (),
+        held: Mapping[str, int] | None = None,
         links: Sequence[Link] = (),
     ) -> Sandbox:
         """The answer to whoever asked for a sandbox. Raises Invalid for a wrong extra host."""
@@ -43,7 +43,7 @@ class Contents:
             live.path or None,
             live.endpoints,
             live.ports,
-            tuple(held),
+            held or {},
             "" if shared else self.hosts(live, container, lives),
             "" if shared else self.resolver(live, container).render(),
             self._environment(live, container, links, lives),

@@ -83,6 +83,7 @@ class Networks:
             tell=self._tell_container,
             take_ready=self._pool.take,
             host_ip=settings.ip,
+            userland_proxy=settings.userland_proxy,
             lives={live.container: live for live in state.sandboxes()},
             memberships=state.memberships(),
         )

@@ -5,12 +5,18 @@ it to everybody else, as it refuses us one that is in use. Traffic never reaches
 backend's rules lead it to the container first. However many they are, they lie in the queue of one
 Unix socket (unix(7), SCM_RIGHTS), which goes to the container's monitor as one descriptor: so the
 ports stay kept while the daemon restarts.
+
+Where no rule can lead to the container, the socket listens, and :mod:`lading.monitor.relay` carries
+what comes: from ``::1``, which the kernel routes nowhere, and from any IPv6 address to a container
+that only has an IPv4 one.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import re
+import select
 import socket
 import threading
 import time
@@ -25,6 +31,7 @@ from lading.networks.records import PublishedPort
 PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 ANY4, ANY6 = "0.0.0.0", "::"
+BACKLOG = 128
 
 #: How long a port of ours that was given up may still be held by a monitor that is ending.
 LINGER_SECONDS = 2.0
@@ -107,34 +114,38 @@ class HostPorts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, socket.socket] = {}
+        self._held: dict[str, Held] = {}
         self._ours: dict[tuple[str, int], set[str]] = {}
         self._left: dict[tuple[str, int], float] = {}
         self._ephemeral = _ephemeral()
         self._next = 0
 
     def reserve(
-        self, container: str, ports: Sequence[Wanted], *, ipv6: bool
+        self, container: str, ports: Sequence[Wanted], *, ipv6: bool, relay_to: str = ""
     ) -> tuple[PublishedPort, ...]:
         """Choose and keep host ports, all or none. ``ipv6``: publish on ``::`` as well.
 
-        Raises Conflict for a port that is in use, naming it.
+        ``relay_to``: the container's address that the monitor can carry to what no rule leads
+        there; it publishes on ``::`` where the host has IPv6. Raises Conflict for a port that is in
+        use, naming it.
         """
-        with self._lock, Bundle() as bundle:
+        ipv6 = ipv6 or bool(relay_to and _has("tcp", socket.AF_INET6))
+        with self._lock, Held(relay_to) as held:
             published: list[PublishedPort] = []
             chosen: set[tuple[str, int]] = set()
             for port in ports:
-                number, sockets = self._choose(port, chosen)
-                bundle.keep(sockets)
+                number, sockets = self._choose(port, chosen, relay_to)
+                held.keep(sockets, port.container_port)
                 chosen.add((port.protocol, number))
                 for ip in _shown_ips(port.host_ip, ipv6=ipv6):
                     published.append(PublishedPort(port.container_port, port.protocol, ip, number))
-            self._held[container] = bundle.sealed()
+            held.seal()
+            self._held[container] = held
             self._note(published)
         return tuple(published)
 
     def _choose(
-        self, port: Wanted, chosen: set[tuple[str, int]]
+        self, port: Wanted, chosen: set[tuple[str, int]], relay_to: str
     ) -> tuple[int, list[socket.socket]]:
         last: OSError | None = None
         for number in self._candidates(port):
@@ -143,7 +154,7 @@ class HostPorts:
             ):
                 continue
             try:
-                return number, self._bind(port, number)
+                return number, self._bind(port, number, relay_to)
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise _failed(port, number, error) from error
@@ -162,13 +173,13 @@ class HostPorts:
             self._next = (self._next + 1) % span
             yield first + self._next
 
-    def _bind(self, port: Wanted, number: int) -> list[socket.socket]:
+    def _bind(self, port: Wanted, number: int, relay_to: str) -> list[socket.socket]:
         key = (port.protocol, number)
         if key in self._ours and _overlap(port.host_ip, self._ours[key]):
             raise OSError(errno.EADDRINUSE, "published already")
         while True:
             try:
-                return bind(port.protocol, port.host_ip, number)
+                return bind(port.protocol, port.host_ip, number, relay_to)
             except OSError as error:
                 # Our own port of a moment ago: its monitor is about to end.
                 since = time.monotonic() - self._left.get(key, float("-inf"))
@@ -180,11 +191,11 @@ class HostPorts:
         for port in published:
             self._ours.setdefault((port.protocol, port.host_port), set()).add(port.host_ip)
 
-    def held(self, container: str) -> tuple[int, ...]:
-        """The descriptor that keeps a container's ports; none when it has none."""
+    def held(self, container: str) -> dict[str, int]:
+        """Named descriptors that keep a container's ports, for its monitor."""
         with self._lock:
-            bundle = self._held.get(container)
-            return (bundle.fileno(),) if bundle is not None else ()
+            held = self._held.get(container)
+            return held.descriptors() if held is not None else {}
 
     def adopt(self, published: Sequence[PublishedPort]) -> None:
         """Know of ports that a monitor holds since before this daemon's start."""
@@ -194,8 +205,8 @@ class HostPorts:
     def release(self, container: str, published: Sequence[PublishedPort]) -> None:
         """Give the ports up."""
         with self._lock:
-            if (bundle := self._held.pop(container, None)) is not None:
-                bundle.close()
+            if (held := self._held.pop(container, None)) is not None:
+                held.close()
             now = time.monotonic()
             for port in published:
                 key = (port.protocol, port.host_port)
@@ -208,57 +219,123 @@ class HostPorts:
                 del self._left[key]
 
 
+class Held:
+    """The sockets of one container's ports; a context manager that drops them unless sealed."""
+
+    def __init__(self, relay_to: str) -> None:
+        self._relay_to = relay_to
+        self._kept, self._relayed = Bundle(), Bundle(relay_to)
+        self._watch: select.epoll | None = None
+        self._sealed = False
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._sealed:
+            self.close()
+
+    def keep(self, sockets: Sequence[socket.socket], container_port: int) -> None:
+        """Take sockets over."""
+        for one in sockets:
+            if relays(one.family, self._relay_to):
+                self._watch = self._watch or select.epoll()
+                self._watch.register(one, select.EPOLLIN)
+                self._relayed.keep(one, container_port)
+            else:
+                self._kept.keep(one, container_port)
+
+    def seal(self) -> None:
+        """All are there."""
+        self._kept.seal()
+        self._relayed.seal()
+        self._sealed = True
+
+    def descriptors(self) -> dict[str, int]:
+        """``hold-ports``, and where ports are relayed two more.
+
+        ``relay`` is readable when one of these has something to do; ``relayed`` has them in its
+        queue.
+        """
+        found = {"hold-ports": self._kept.fileno()}
+        if self._watch is not None:
+            found |= {"relay": self._watch.fileno(), "relayed": self._relayed.fileno()}
+        return found
+
+    def close(self) -> None:
+        """Give them up, as far as this process goes."""
+        self._kept.close()
+        self._relayed.close()
+        if self._watch is not None:
+            self._watch.close()
+
+
 class Bundle:
-    """Any number of sockets, kept in the queue of one; a context manager that drops them."""
+    """Any number of sockets, kept in the queue of one.
+
+    With each portion comes JSON: the address to relay to, and the container's port for each.
+    """
 
     #: Below the kernel's limit for one message, SCM_MAX_FD.
     AT_ONCE = 200
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
+        self._address = address
         self._near, self._far = socket.socketpair()
-        self._waiting: list[socket.socket] = []
-        self._sealed = False
+        self._waiting: list[tuple[socket.socket, int]] = []
 
-    def __enter__(self) -> Bundle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._near.close()
-        for one in self._waiting:
-            one.close()
-        if not self._sealed:
-            self._far.close()
-
-    def keep(self, sockets: Sequence[socket.socket]) -> None:
-        """Take sockets over."""
-        self._waiting += sockets
+    def keep(self, one: socket.socket, container_port: int) -> None:
+        """Take a socket over."""
+        self._waiting.append((one, container_port))
         if len(self._waiting) >= self.AT_ONCE:
             self._send()
 
-    def sealed(self) -> socket.socket:
-        """The socket that holds them all; they live as long as any descriptor of it."""
+    def seal(self) -> None:
+        """All are there; they live as long as any descriptor of this."""
         self._send()
-        self._sealed = True
-        return self._far
+        self._near.close()
+
+    def fileno(self) -> int:
+        """The descriptor that holds them."""
+        return self._far.fileno()
+
+    def close(self) -> None:
+        """Give them up, as far as this process goes."""
+        self._near.close()
+        self._far.close()
+        for one, _ in self._waiting:
+            one.close()
+        self._waiting.clear()
 
     def _send(self) -> None:
         if self._waiting:
-            socket.send_fds(self._near, [b"."], [one.fileno() for one in self._waiting])
-        for one in self._waiting:
+            note = json.dumps([self._address, [port for _, port in self._waiting]])
+            socket.send_fds(self._near, [note.encode()], [one.fileno() for one, _ in self._waiting])
+        for one, _ in self._waiting:
             one.close()
         self._waiting.clear()
 
 
-def bind(protocol: str, host_ip: str, number: int) -> list[socket.socket]:
+def relays(family: int, relay_to: str) -> bool:
+    """Whether what comes to a socket is carried to the container's address ``relay_to``.
+
+    Rules translate within one IP version, and never from ``::1``.
+    """
+    return bool(relay_to) and (family == socket.AF_INET6 or ":" in relay_to)
+
+
+def bind(protocol: str, host_ip: str, number: int, relay_to: str = "") -> list[socket.socket]:
     """Sockets that keep a port; none where the kernel lacks the protocol. Raises OSError."""
     if host_ip:
         family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
-        return [_bound(protocol, family, host_ip, number)] if _has(protocol, family) else []
+        if not _has(protocol, family):
+            return []
+        return [_bound(protocol, family, host_ip, number, relay_to)]
     if _has(protocol, socket.AF_INET6):
         # One socket for both versions.
-        return [_bound(protocol, socket.AF_INET6, ANY6, number)]
+        return [_bound(protocol, socket.AF_INET6, ANY6, number, relay_to)]
     if _has(protocol, socket.AF_INET):
-        return [_bound(protocol, socket.AF_INET, ANY4, number)]
+        return [_bound(protocol, socket.AF_INET, ANY4, number, relay_to)]
     return []
 
 
@@ -281,12 +358,20 @@ def _socket(protocol: str, family: socket.AddressFamily) -> socket.socket:
     return socket.socket(family, PROTOCOLS[protocol], number)
 
 
-def _bound(protocol: str, family: socket.AddressFamily, host_ip: str, number: int) -> socket.socket:
+def _bound(
+    protocol: str, family: socket.AddressFamily, host_ip: str, number: int, relay_to: str
+) -> socket.socket:
     keeper = _socket(protocol, family)
+    listens = relays(family, relay_to) and protocol != "udp"
     try:
         if family == socket.AF_INET6:
             keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host_ip != ANY6)
+        if listens:
+            # What an earlier listener left in TIME_WAIT is in nobody's way; a listener is.
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         keeper.bind((host_ip, number))
+        if listens:
+            keeper.listen(BACKLOG)
     except OSError:
         keeper.close()
         raise

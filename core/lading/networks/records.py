@@ -174,9 +174,9 @@ class Sandbox:
 
     ``netns_path`` is what ``config.json`` names; None: the host's namespace. ``deferred``: there is
     no namespace yet since the container's own user namespace must own it; the caller makes the
-    container without starting it and calls :meth:`Networks.attach`. ``held`` are bound sockets
-    that keep the published ports: the monitor gets them, this process's own stay open until
-    ``release``. ``hosts`` and ``resolv_conf`` are contents for the container's files, empty
+    container without starting it and calls :meth:`Networks.attach`. ``held`` are named
+    descriptors that keep the published ports: the monitor gets them, this process's own stay open
+    until ``release``. ``hosts`` and ``resolv_conf`` are contents for the container's files, empty
     when another container's are shared. ``environment`` is what links add (``DB_PORT=...``).
     """
 
@@ -184,7 +184,7 @@ class Sandbox:
     netns_path: str | None
     endpoints: Sequence[EndpointState] = ()
     ports: Sequence[PublishedPort] = ()
-    held: Sequence[int] = ()
+    held: Mapping[str, int] = field(default_factory=dict)
     hosts: str = ""
     resolv_conf: str = ""
     environment: Sequence[str] = ()

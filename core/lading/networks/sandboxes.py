@@ -49,6 +49,7 @@ class Parts:
     tell: Callable[[str, Network, str], None]
     take_ready: Callable[[], Ready | None]
     host_ip: str = ""
+    userland_proxy: bool = True
     lives: dict[str, Live] = field(default_factory=dict)
     memberships: dict[str, dict[str, EndpointSettings]] = field(default_factory=dict)
 
@@ -230,9 +231,20 @@ class Sandboxes:
                 f'publish ports on network "{network.name}": its driver "{network.driver}" '
                 "does not publish ports"
             )
-        ports = self._parts.ports.reserve(live.container, asked, ipv6=bool(endpoint.ip6))
+        ports = self._parts.ports.reserve(
+            live.container,
+            asked,
+            ipv6=bool(endpoint.ip6),
+            relay_to=self._relay_to(network, endpoint),
+        )
         undo.callback(self._parts.ports.release, live.container, ports)
         return msgspec.structs.replace(live, ports=ports)
+
+    def _relay_to(self, network: Network, endpoint: EndpointState) -> str:
+        """The address that the host reaches the container at, "" when nothing is relayed."""
+        if not self._parts.userland_proxy or not self._parts.table.capable(network, "gateway"):
+            return ""
+        return endpoint.ip or endpoint.ip6
 
     def attach(self, container_id: str, netns: str) -> None:
         """See :meth:`lading.networks.Networks.attach`."""
