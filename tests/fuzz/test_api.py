@@ -107,7 +107,11 @@ def test_any_update_is_made_or_refused(target: Target, body: Any) -> None:
 
 
 @quick(80)
-@given(shaped(docker_networks.NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])))
+@given(
+    shaped(
+        docker_networks.NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])
+    )
+)
 def test_any_network_is_made_or_refused(target: Target, body: Any) -> None:
     status, made = target.call("POST", "/networks/create", body)
     if status == 201:
