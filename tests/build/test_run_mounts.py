@@ -236,3 +236,17 @@ def test_more_rights_are_asked_for(daemon: Daemon, client: str, tmp_path: Path) 
             insecure = entitlement == "security.insecure"
             assert ("CapEff:\t00000000a80425fb" not in out) == insecure
             assert ("net eth0 lo\n" in out) == insecure
+
+
+def test_a_bind_of_a_stage_goes_by_what_is_in_there(daemon: Daemon, tmp_path: Path) -> None:
+    """Though the stage itself was built anew."""
+    files = {
+        "Dockerfile": "FROM busybox AS a\nCOPY f /f\nRUN mkdir /out && wc -c < /f > /out/size\n"
+        "FROM busybox\n"
+        "RUN --mount=from=a,source=/out,target=/o echo sa''id; cat /o/size > /seen\n",
+        "f": "one",
+    }
+    assert "said\n" in build(daemon, "lading", tmp_path, files)[1]
+    assert "said\n" not in build(daemon, "lading", tmp_path, {"f": "two"})[1]
+    assert "said\n" not in build(daemon, "lading", tmp_path, {"f": "two"})[1]
+    assert "said\n" in build(daemon, "lading", tmp_path, {"f": "three"})[1]

@@ -114,6 +114,9 @@ def inspect(image: Image, *, storage: str, version: Version) -> dict[str, Any]:
 
 def _config(config: dict[str, Any] | None, version: Version) -> dict[str, Any]:
     shown = config_json(convert(config, ContainerConfig), version)
+    for name in ("Env", "Labels"):
+        # Docker's null, where a container has an empty list.
+        shown[name] = shown[name] or None
     if version < (1, 50):
         return shown
     return {name: value for name, value in shown.items() if name in _IMAGE_MEMBERS}

@@ -16,6 +16,7 @@ from lading.build import context, pruning
 from lading.build.cache import Cache, Record
 from lading.build.cache_mounts import CacheMounts
 from lading.build.candidates import Candidates
+from lading.build.checking import check
 from lading.build.context import Readable
 from lading.build.hosting import Hosting
 from lading.build.layers import Layers
@@ -149,6 +150,7 @@ class Builder:
         chosen = plan(file, options.arguments, options.target, options.platform)
         stop = Stop()
         runner = Runner(self._containers, options.host, options.allowed, self._intents, stop)
+        check(chosen.every, file.escape, runner.check)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
         layers = Layers(
             self._images, self._archives, self._spawner, directory, digests, options.epoch, stop
@@ -159,13 +161,16 @@ class Builder:
         )  # fmt: skip
         tools = Tools(
             self._images, making, layers, self.cache,
-            Candidates(self._images, making, options.cache_from), runner, hosting, options, stop,
-            hold,
+            Candidates(self._images, making, options.cache_from, own=options.cache_own),
+            runner, hosting, options, stop, hold,
         )  # fmt: skip
         prefixes = [s.name or str(s.index) for s in chosen.stages]
         if not (options.marked or (options.prefixes and len(prefixes) > 1)):
             prefixes = []
-        output = Output(None if options.quiet else emit, prefixes, marked=options.marked)
+        output = Output(
+            None if options.quiet else emit, prefixes,
+            marked=options.marked, coloured=options.coloured,
+        )  # fmt: skip
         with when_gone(stop.set):
             stages = Stages(tools, chosen, file.escape, output, pull)
             image = stages.build()

@@ -16,14 +16,27 @@ from lading.images.making import Making
 class Candidates:
     """The images of one build; what is not here is passed over, as in Docker."""
 
-    def __init__(self, images: Images, making: Making, names: Sequence[str]) -> None:
-        self._making = making
-        self._images = []
+    def __init__(
+        self, images: Images, making: Making, names: Sequence[str], *, own: bool = True
+    ) -> None:
+        self._making, self._own = making, own or not names
+        self._images: list[Image] = []
+        self._steps: set[str] = set()
         for name in names:
             try:
-                self._images.append(images.get(name))
+                at = images.get(name)
+                self._images.append(at)
+                self._steps.add(at.id)
+                while at.parent and not self._own:
+                    at = images.get(at.parent)
+                    self._steps.add(at.id)
             except LadingError:
                 continue
+
+    def admits(self, image: str) -> bool:
+        """Whether a step may be taken from the engine's own cache: with ``own`` any, else what a
+        candidate was made of."""
+        return self._own or image in self._steps
 
     def after(self, state: State, created_by: str) -> str:
         """The image that a step leads to, by the first candidate that has it; "" for none.
@@ -54,7 +67,8 @@ class Candidates:
         line = history[len(known)]
         if line.get("created_by") != created_by:
             return ""
-        if len(history) == len(known) + 1 and (document.get("config") or {}) == state.settings:
+        settings = {k: v for k, v in (document.get("config") or {}).items() if k != "Image"}
+        if len(history) == len(known) + 1 and settings == state.settings:
             # The candidate itself, with all that its own build has said.
             return candidate.id
         layer = None
@@ -64,6 +78,7 @@ class Candidates:
             top = candidate.layers[len(layers)]
             layer = NewLayer(top.diff_id, top.digest, top.media_type, top.size, top.length)
         return self._making.derived(
-            parent, state.settings, layer, created_by=created_by, author=line.get("author", ""),
+            parent, state.with_parent(), layer,
+            created_by=created_by, author=line.get("author", ""),
             comment=line.get("comment", ""), created=line.get("created", ""),
         )  # fmt: skip

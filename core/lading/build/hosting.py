@@ -68,16 +68,22 @@ class Hosting:
         self._caches, self._sessions, self._session = caches, sessions, session
         self._directory, self._run = directory, run
 
-    def key(self, mounts: Sequence[RunMount], source: Callable[[str], Image]) -> str:
-        """What a RUN's result depends on: the content of what it sees, not of caches."""
+    def key(
+        self, mounts: Sequence[RunMount], source: Callable[[str], Image], *, exactly: bool
+    ) -> str:
+        """What a RUN's result depends on: the content of what it sees, not of caches.
+
+        Images count by their layers, without a look into them; ``exactly``: by the content of what
+        is mounted.
+        """
         parts = []
         for mount in mounts:
             what = repr(mount)
-            if mount.kind == "bind" and mount.origin:
-                what += source(mount.origin).id
-            elif mount.kind == "bind":
+            if mount.kind == "bind":
+                image = source(mount.origin) if mount.origin else None
                 work = Copying("COPY", (mount.source or "/",), "/mounted/")
-                what += self._layers.content_of_context(work)
+                with self._layers.prepared(image, work) as ready:
+                    what += ready.content() if exactly or image is None else ready.origin()
             parts.append(what)
         return "\0".join(parts)
 

@@ -55,11 +55,7 @@ class Copying:
         }
         _check(name, flags)
         documents = file_heredocs(instruction)
-        words = exec_form(instruction.rest)
-        if words is None:
-            words = split_words(instruction.rest, state.escape)
-        if len(words) < 2:
-            raise Invalid(f"{name} requires at least two arguments: what, and where to")
+        words = _words(instruction, state.escape)
         values = state.values()
         files = tuple(
             (d.name, substitute(d.content, values, keep_quotes=True) if d.expand else d.content)
@@ -87,6 +83,21 @@ class Copying:
             unpack=flags["unpack"] == "true" if "unpack" in flags else None,
             keep_git=flags.get("keep-git-dir") == "true",
         )
+
+
+def check_copying(instruction: Instruction, escape: str) -> None:
+    """Raise Invalid for what is wrong in a COPY or ADD, whatever its variables are."""
+    _check(instruction.name, {k: v for k, v in instruction.flags if "$" not in v})
+    _words(instruction, escape)
+
+
+def _words(instruction: Instruction, escape: str) -> list[str]:
+    words = exec_form(instruction.rest)
+    if words is None:
+        words = split_words(instruction.rest, escape)
+    if len(words) < 2:
+        raise Invalid(f"{instruction.name} requires at least two arguments: what, and where to")
+    return words
 
 
 def _check(name: str, flags: dict[str, str]) -> None:

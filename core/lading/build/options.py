@@ -13,9 +13,10 @@ from lading.model.docker import AuthConfig, HostConfig
 class BuildOptions:
     """``POST /build``; a build argument that is None takes nothing away from the default.
 
-    ``cache_from`` are images whose history may stand for steps. With ``prefixes`` stages that run
-    side by side tell at once what they do, each line marked. ``session`` is how the client names
-    the connections that it offers secrets on.
+    ``cache_from`` are images whose history may stand for steps; without ``cache_own`` only they,
+    and what they stand on. ``coloured``: what commands write to their standard error is red.
+    With ``prefixes`` stages that run side by side tell at once what they do, each line marked.
+    ``session`` is how the client names the connections that it offers secrets on.
     """
 
     tags: Sequence[str] = ()
@@ -28,6 +29,8 @@ class BuildOptions:
     force_remove: bool = False
     squash: bool = False
     cache_from: Sequence[str] = ()
+    cache_own: bool = True
+    coloured: bool = False
     prefixes: bool = False
     marked: bool = False
     target: str = ""

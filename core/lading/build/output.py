@@ -16,6 +16,8 @@ from typing import Any
 Emit = Callable[..., None]
 Message = Mapping[str, Any]
 
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
+CANCELLED = " ---> Cancelled: another stage has failed\n"
 #: So many messages of a stage that waits for its turn are kept; the oldest go first.
 MOST_KEPT = 20_000
 
@@ -24,12 +26,19 @@ class Output:
     """The output of one build; ``emit`` None tells nothing. Thread safe.
 
     ``marked``: the prefixes go into messages of their own, for clients that show stages.
+    ``coloured``: what commands write to their standard error is red, as of dockerd.
     """
 
     def __init__(
-        self, emit: Emit | None, prefixes: Sequence[str] = (), *, marked: bool = False
+        self,
+        emit: Emit | None,
+        prefixes: Sequence[str] = (),
+        *,
+        marked: bool = False,
+        coloured: bool = False,
     ) -> None:
-        self._emit, self._prefixes, self.marked = emit, prefixes, marked
+        self._emit, self._prefixes = emit, prefixes
+        self.marked, self.coloured = marked, coloured
         self._lock = threading.Lock()
         self._voices: list[Voice] = []
 
@@ -45,6 +54,7 @@ class Output:
         if self._emit is None:
             return
         with self._lock:
+            voice.begun = True
             voice.kept.extend(messages)
             if not hold and (self._prefixes or self._turn() is voice):
                 self._flush(voice)
@@ -59,11 +69,15 @@ class Output:
                     return
 
     def fail(self, voice: Voice) -> None:
-        """Its stage has failed: what it has said is told now, and the others keep silent."""
+        """Its stage has failed: what all have said is told, its own last, before they keep silent.
+
+        A stage that is cut short by that says so.
+        """
         with self._lock:
-            current = self._turn()
-            if current is not None:
-                self._flush(current)
+            for other in self._voices:
+                if other is not voice and not other.ended and other.begun:
+                    other.kept.append(other.message(CANCELLED))
+                    self._flush(other)
             self._flush(voice)
             self._emit = None
 
@@ -82,22 +96,31 @@ class Voice:
 
     def __init__(self, output: Output, prefix: str) -> None:
         self._output, self._prefix = output, prefix
-        self._begun = ""
+        self._line = ""
         self.kept: deque[Message] = deque(maxlen=MOST_KEPT)
-        self.ended = False
+        self.begun = self.ended = False
 
     def tell(self, text: str, *, hold: bool = False) -> None:
         """Some text; ``hold``: together with the next."""
-        if self._prefix and self._output.marked:
-            if text:
-                # At once, since the client takes the times.
-                self.emit({"stream": text, "stage": self._prefix})
-            return
-        if self._prefix:
-            *lines, self._begun = (self._begun + text).split("\n")
-            text = "".join(f"[{self._prefix}] {line}\n" for line in lines)
+        if self._prefix and not self._output.marked:
+            # A line is marked when it is whole.
+            whole, newline, self._line = (self._line + text).rpartition("\n")
+            text = whole + newline
         if text:
-            self.emit({"stream": text}, hold=hold)
+            # What is marked goes at once, since the client takes the times.
+            self.emit(self.message(text), hold=hold and not self._output.marked)
+
+    def message(self, text: str) -> Message:
+        """Some text, whole lines where they are marked, as a message."""
+        if self._prefix and self._output.marked:
+            return {"stream": text, "stage": self._prefix}
+        if self._prefix:
+            text = "".join(f"[{self._prefix}] {line}\n" for line in text[:-1].split("\n"))
+        return {"stream": text}
+
+    def tell_error(self, text: str) -> None:
+        """What a command has written to its standard error."""
+        self.tell(f"{_RED}{text}{_PLAIN}" if self._output.coloured else text)
 
     def emit(self, message: Message, *, hold: bool = False) -> None:
         """A message of another kind, such as the progress of a pull."""
@@ -114,5 +137,5 @@ class Voice:
         self._output.fail(self)
 
     def _rest(self) -> None:
-        if self._begun:
+        if self._line:
             self.tell("\n")

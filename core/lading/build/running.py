@@ -6,13 +6,14 @@ import codecs
 import difflib
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
 import msgspec
 
 from lading.build.hosting import SCRIPT, Given
+from lading.build.output import Voice
 from lading.build.stop import Stop
 from lading.containers import Containers
 from lading.containers.options import AttachOptions
@@ -23,6 +24,9 @@ from lading.model.dockerfile import Instruction
 from lading.store.intents import Intents
 
 _FLAGS = ("mount", "network", "security")
+
+#: Docker's number of the stream.
+_STDERR = 2
 
 #: The intent of a container that a RUN is running in.
 INTENT = "build-container"
@@ -86,13 +90,13 @@ class Runner:
         instruction: Instruction,
         command: Command,
         given: Given,
-        tell: Callable[[str], None],
+        voice: Voice,
         *,
         remove: bool,
         force_remove: bool,
         latest: int | None,
-    ) -> NewLayer | None:
-        """Run; the layer of what it changes. Raises CommandFailed."""
+    ) -> tuple[NewLayer | None, str]:
+        """Run; the layer of what it changes, and the container's id. Raises CommandFailed."""
         host = self._hosting(instruction, given)
         config = ContainerConfig(
             image=image.id,
@@ -106,10 +110,11 @@ class Runner:
         intent = self._intents.begin(INTENT, name, durable=False)
         try:
             made = self._containers.create(name, config, host, NetworkingConfig()).id
-            return self._used(
-                made, command, given, tell, keep=not remove, keep_failed=not force_remove,
+            layer = self._used(
+                made, command, given, voice, keep=not remove, keep_failed=not force_remove,
                 latest=latest,
             )  # fmt: skip
+            return layer, made
         finally:
             self._intents.end(intent)
 
@@ -118,7 +123,7 @@ class Runner:
         made: str,
         command: Command,
         given: Given,
-        tell: Callable[[str], None],
+        voice: Voice,
         *,
         keep: bool,
         keep_failed: bool,
@@ -126,9 +131,9 @@ class Runner:
     ) -> NewLayer | None:
         kept = False
         try:
-            tell(f" ---> Running in {made[:12]}\n")
+            voice.tell(f" ---> Running in {made[:12]}\n")
             with self._stop.calling(lambda: self._kill(made)):
-                code = self._attached(made, given, tell)
+                code = self._attached(made, given, voice)
             self._stop.check()
             if code:
                 kept = keep_failed
@@ -144,7 +149,7 @@ class Runner:
             if not kept:
                 self._containers.remove(made, force=True, volumes=True)
                 if not keep:
-                    tell(f"Removing intermediate container {made[:12]}\n")
+                    voice.tell(f"Removing intermediate container {made[:12]}\n")
 
     def _kill(self, made: str) -> None:
         try:
@@ -153,17 +158,20 @@ class Runner:
             # It has not started yet, or ended by itself.
             return
 
-    def _attached(self, made: str, given: Given, tell: Callable[[str], None]) -> int:
+    def _attached(self, made: str, given: Given, voice: Voice) -> int:
         wait = self._containers.wait(made, "next-exit")
         stream = self._containers.attach(made, AttachOptions(stdout=True, stderr=True))
         with stream.connect() as connection:
             self._containers.start(made, environment=given.hidden)
             if self._stop.event.is_set():
                 self._kill(made)
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            for data in _frames(connection):
-                if text := decoder.decode(data):
-                    tell(text)
+            # Output and errors each with the part of a character that one piece may end with.
+            out, err = (codecs.getincrementaldecoder("utf-8")("replace") for _ in range(2))
+            for kind, data in _frames(connection):
+                if kind == _STDERR and (text := err.decode(data)):
+                    voice.tell_error(text)
+                elif kind != _STDERR and (text := out.decode(data)):
+                    voice.tell(text)
         return wait.result()[0]
 
     def check(self, instruction: Instruction) -> None:
@@ -210,8 +218,8 @@ class Runner:
             raise Denied(f"RUN {what} is not allowed (give it: --allow {entitlement})")
 
 
-def _frames(connection: socket.socket) -> Iterator[bytes]:
-    """The data of Docker's frames until the end."""
+def _frames(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Docker's frames until the end: of which stream, and the data."""
     buffer = b""
     while piece := connection.recv(1 << 16):
         buffer += piece
@@ -219,5 +227,5 @@ def _frames(connection: socket.socket) -> Iterator[bytes]:
             size = struct.unpack(">I", buffer[4:8])[0]
             if len(buffer) < 8 + size:
                 break
-            yield buffer[8 : 8 + size]
+            yield buffer[0], buffer[8 : 8 + size]
             buffer = buffer[8 + size :]

@@ -78,7 +78,8 @@ class Stages:
 
     def _stage(self, stage: Stage, voice: Voice, step: int) -> State:
         self._tools.stop.check()
-        total, planned = self._plan.steps, step >= 0
+        labels = sorted(self._tools.options.labels.items())
+        total, planned = self._plan.steps + len(labels), step >= 0
 
         def announce(instruction: Instruction) -> None:
             nonlocal step
@@ -103,20 +104,16 @@ class Stages:
         )  # fmt: skip
         state.platform = stage.platform or self._tools.options.platform
         voice.tell(f" ---> {state.identity[7:19]}\n", hold=True)
-        steps = Steps(self._tools, stage, voice, announce, source)
+        steps = Steps(
+            self._tools, stage, voice, announce, source,
+            lambda name: self._plan.find(name) is not None,
+        )  # fmt: skip
         steps.run(state)
         if stage is self._plan.stages[-1]:
             self.base = image
-            self._label(steps, state)
+            for name, value in labels:
+                steps.label(state, name, value)
         return state
-
-    def _label(self, steps: Steps, state: State) -> None:
-        if given := self._tools.options.labels:
-            state.settings = {
-                **state.settings, "Labels": {**(state.settings.get("Labels") or {}), **given}
-            }  # fmt: skip
-            rows = " ".join(f"{k}={v}" for k, v in sorted(given.items()))
-            steps.metadata(state, f"LABEL {rows}")
 
     def _state(self, index: int, voice: Voice) -> State:
         """What a stage has come to. One that nobody saw to be needed, since only a trigger of a
@@ -134,6 +131,8 @@ class Stages:
 
     def _source(self, name: str, voice: Voice, asking: Stage) -> Image:
         stage = self._plan.find(name)
+        if stage is None and name.isdigit():
+            raise Invalid(f"invalid from flag value {name}: there is no such stage")
         if stage is None:
             return self._base(name, self._tools.options.platform, voice)
         if stage.index >= asking.index:

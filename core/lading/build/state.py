@@ -42,6 +42,8 @@ class State:
         settings: dict[str, Any] = {}
         if image is not None:
             settings = dict(msgspec.json.decode(image.config_bytes).get("config") or {})
+            # Each image names its own parent there.
+            settings.pop("Image", None)
         environment = list(settings.get("Env") or ())
         if not any(row.startswith("PATH=") for row in environment):
             settings["Env"] = [*environment, PATH]
@@ -66,6 +68,10 @@ class State:
     @settings.setter
     def settings(self, config: dict[str, Any]) -> None:
         self.change.config = config
+
+    def with_parent(self) -> dict[str, Any]:
+        """The config of the next image, which names the one that it stands on."""
+        return {**self.settings, "Image": self.identity} if self.identity else self.settings
 
     @property
     def arguments(self) -> dict[str, str]:

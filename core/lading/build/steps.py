@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.output import Voice
 from lading.build.planner import Stage
-from lading.build.run_mounts import mounts_of
+from lading.build.run_mounts import RunMount, mounts_of
 from lading.build.running import Command, CommandFailed, Runner, words_of
 from lading.build.state import State
 from lading.build.stop import Stop
@@ -27,6 +27,7 @@ from lading.model.dockerfile import Dockerfile, Instruction, parse
 from lading.store.clock import timestamp
 
 _SHELL = ["/bin/sh", "-c"]
+_NOTHING_RUN = "#(nop) "
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ class Tools:
 
 
 class Steps:
-    """Carries out the instructions of one stage; ``source`` gives the images it takes from."""
+    """Carries out the instructions of one stage.
+
+    ``source`` gives the images it takes from, and ``is_stage`` whether such a name is a stage's.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,9 @@ class Steps:
         voice: Voice,
         announce: Callable[[Instruction], None],
         source: Callable[[str], Image],
+        is_stage: Callable[[str], bool],
     ) -> None:
+        self._is_stage = is_stage
         self._tools, self._stage, self._voice = tools, stage, voice
         self._announce, self._source = announce, source
         self._options, self._epoch = tools.options, tools.options.epoch
@@ -68,6 +74,15 @@ class Steps:
             self._announce(instruction)
             self._one(state, instruction)
             self._voice.tell(f" ---> {state.identity[7:19]}\n", hold=True)
+
+    def label(self, state: State, name: str, value: str) -> None:
+        """One more step, which the file does not have."""
+        text = f"LABEL {name}={value}"
+        self._announce(Instruction("LABEL", "", text, 0))
+        labels = {**(state.settings.get("Labels") or {}), name: value}
+        state.settings = {**state.settings, "Labels": labels}
+        self.metadata(state, text)
+        self._voice.tell(f" ---> {state.identity[7:19]}\n", hold=True)
 
     def _triggers(self, state: State) -> None:
         triggers = state.settings.pop("OnBuild", None) or []
@@ -102,7 +117,7 @@ class Steps:
         created_by = _noted(state, f" {shown}")
         key = key_of(state.key, created_by, repr(sorted(state.settings.items())), self._time)
         if not self._hit(state, key, created_by):
-            self._derive(state, key, None, created_by)
+            self._derive(state, [key], None, created_by)
 
     def _run(self, state: State, instruction: Instruction) -> None:
         tools = self._tools
@@ -119,20 +134,39 @@ class Steps:
         arguments = state.run_arguments()
         shown = " ".join(words)
         prefix = f"|{len(arguments)} {' '.join(arguments)} " if arguments else ""
-        flags = repr((instruction.flags, tools.hosting.key(mounts, self._source)))
-        key = key_of(state.key, "RUN", repr((words, script)), repr(arguments), flags, self._time)
-        if self._hit(state, key, prefix + shown):
+
+        def key(*, exactly: bool) -> str:
+            mounted = tools.hosting.key(mounts, self._source, exactly=exactly)
+            flags = repr((instruction.flags, mounted))
+            what = repr((words, script)), repr(arguments), flags, self._time
+            return key_of(state.key, "RUN", *what)
+
+        quick = key(exactly=False)
+        if found := self._known(quick):
+            self._take(state, found)
+            return
+        # A stage that was built anew may have come out the same.
+        keys = [key(exactly=True), quick] if self._mounts_stage(mounts) else [quick]
+        before = state.identity
+        if self._hit(state, keys[0], prefix + shown):
+            for other in keys[1:]:
+                tools.cache.put(other, state.identity, before, prefix + shown)
             return
         image = state.image
         assert image is not None
         command = Command(words, [*arguments, *state.proxies()], shown)
         with tools.hosting.ready(mounts, script, self._source, tools.stop.event) as given:
-            layer = tools.runner.run(
-                image, instruction, command, given, self._voice.tell,
+            layer, container = tools.runner.run(
+                image, instruction, command, given, self._voice,
                 remove=self._options.remove, force_remove=self._options.force_remove,
                 latest=None if self._epoch is None else self._epoch * 10**9,
             )  # fmt: skip
-        self._derive(state, key, layer, prefix + shown)
+        front = [f"|{len(arguments)}", *arguments] if arguments else []
+        ran = {"Cmd": [*front, *words], "Entrypoint": None}
+        self._derive(state, keys, layer, prefix + shown, ran=ran, container=container)
+
+    def _mounts_stage(self, mounts: Sequence[RunMount]) -> bool:
+        return any(m.kind == "bind" and m.origin and self._is_stage(m.origin) for m in mounts)
 
     def _copy(self, state: State, instruction: Instruction) -> None:
         work = Copying.of(instruction, state)
@@ -143,7 +177,7 @@ class Steps:
             # The same image as the source needs no look into it.
             origin = ready.origin()
             quick = self._copy_key(state, work, origin) if origin else ""
-            if quick and self._cached and (found := self._tools.cache.get(quick)):
+            if quick and (found := self._known(quick)):
                 self._take(state, found)
                 return
             layer: NewLayer | None = None
@@ -160,7 +194,7 @@ class Steps:
             if not self._hit(state, key, created_by):
                 if not written:
                     layer, _ = ready.write(state.image)
-                self._derive(state, key, layer, created_by)
+                self._derive(state, [key], layer, created_by)
             if quick:
                 self._tools.cache.put(quick, state.identity, before, created_by)
 
@@ -182,7 +216,7 @@ class Steps:
         key = key_of(state.key, created_by, self._time)
         if not self._hit(state, key, created_by):
             with self._tools.layers.prepared(None, Copying("WORKDIR", (), place)) as ready:
-                self._derive(state, key, ready.write(state.image)[0], created_by)
+                self._derive(state, [key], ready.write(state.image)[0], created_by)
 
     # -- images
 
@@ -191,7 +225,7 @@ class Steps:
         return "" if self._epoch is None else str(self._epoch)
 
     def _hit(self, state: State, key: str, created_by: str) -> bool:
-        found = self._tools.cache.get(key) if self._cached else ""
+        found = self._known(key)
         if not found and self._cached:
             found = self._tools.candidates.after(state, created_by)
             if found:
@@ -204,27 +238,52 @@ class Steps:
         self._take(state, found)
         return True
 
+    def _known(self, key: str) -> str:
+        """What the cache has and may be taken; "" for nothing."""
+        found = self._tools.cache.get(key) if self._cached else ""
+        return found if found and self._tools.candidates.admits(found) else ""
+
     def _take(self, state: State, found: str) -> None:
         self._tools.hold(found)
         state.identity = found
         self._voice.tell(" ---> Using cache\n", hold=True)
 
-    def _derive(self, state: State, key: str, layer: NewLayer | None, created_by: str) -> None:
+    def _derive(
+        self,
+        state: State,
+        keys: Sequence[str],
+        layer: NewLayer | None,
+        created_by: str,
+        *,
+        ran: Mapping[str, Any] | None = None,
+        container: str = "",
+    ) -> None:
+        """The next image; ``ran`` is how the config of a RUN's ``container`` differs from it."""
         self._tools.stop.check()
-        settings: dict[str, Any] = state.settings
-        epoch = self._epoch
+        settings, epoch = state.with_parent(), self._epoch
         image_id = self._tools.making.derived(
             state.image, settings, layer, created_by=created_by, author=state.author,
             created="" if epoch is None else timestamp(epoch * 10**9), platform=state.platform,
+            container="" if epoch is not None else container,
+            container_config={**settings, **(ran or {"Cmd": _noted_words(state, created_by)})},
         )  # fmt: skip
         self._tools.hold(image_id)
-        self._tools.cache.put(key, image_id, state.identity, created_by)
+        for key in keys:
+            self._tools.cache.put(key, image_id, state.identity, created_by)
         state.identity = image_id
 
 
 def _noted(state: State, what: str) -> str:
     """Docker's line of history for a step that runs nothing."""
-    return f"{' '.join(state.settings.get('Shell') or _SHELL)} #(nop) {what}"
+    return f"{' '.join(state.settings.get('Shell') or _SHELL)} {_NOTHING_RUN}{what}"
+
+
+def _noted_words(state: State, line: str) -> list[str]:
+    """The same as the words of a command, as Docker has them: a comment for the shell."""
+    what = line.partition(_NOTHING_RUN)[2]
+    # With a space it has come as a word of its own.
+    comment = [_NOTHING_RUN, what[1:]] if what.startswith(" ") else [_NOTHING_RUN + what]
+    return [*(state.settings.get("Shell") or _SHELL), *comment]
 
 
 @contextmanager

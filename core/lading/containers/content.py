@@ -196,11 +196,12 @@ class Content:
             raise Conflict(f"cannot commit container {record.id}: it is marked for removal")
         roots.check_committable(record)
         config = merge.merged(options.config or ContainerConfig(), record.config)
+        settings, own = merge.committed_settings(config, record.config)
         with self._frozen(record, wanted=options.pause), self._compared(record) as compared:
             lower, upper, layer = compared
             image = parts.images.commit(
                 self._parent(record),
-                merge.image_settings(config),
+                settings,
                 lower,
                 upper,
                 layer,
@@ -211,6 +212,7 @@ class Content:
                 author=options.author,
                 comment=options.comment,
                 container=record.id,
+                container_config=own,
             )
         tell.event(parts.events, record, "commit", imageID=image.id, imageRef=_reference(options))
         return image

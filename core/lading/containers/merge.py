@@ -81,12 +81,34 @@ _IMAGE_MEMBERS = (
     "Shell",
     "ArgsEscaped",
 )
+#: What Docker leaves in an image of the container that it was made from. Nothing acts on it.
+_CONTAINER_MEMBERS = (
+    "Hostname",
+    "Domainname",
+    "Image",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+)
 
 
 def image_settings(config: ContainerConfig) -> dict[str, Any]:
     """The member ``config`` of an image's config."""
     whole: dict[str, Any] = msgspec.to_builtins(config)
     return {name: whole[name] for name in _IMAGE_MEMBERS if whole[name]}
+
+
+def committed_settings(
+    config: ContainerConfig, own: ContainerConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config of an image that a container becomes, and what Docker's clients find there of the
+    container itself, whose config is ``own``."""
+    made: dict[str, Any] = {n: v for n, v in msgspec.to_builtins(own).items() if v}
+    kept = {name: value for name, value in made.items() if name in _CONTAINER_MEMBERS}
+    return {**kept, **image_settings(config)}, made
 
 
 def command(config: ContainerConfig) -> tuple[str, ...]:

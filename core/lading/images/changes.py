@@ -84,7 +84,9 @@ class Change:
         if name == "ENTRYPOINT" and not self.own_command:
             # The base image's command was meant for its own entry point.
             self.config.pop("Cmd", None)
-        shown = self.config[name.capitalize()] if name in ("CMD", "ENTRYPOINT") else text
+        shown: Any = text
+        if name in ("CMD", "ENTRYPOINT"):
+            shown = self.config.get(name.capitalize(), [])
         if name == "EXPOSE":
             shown = " ".join(sorted(text.split()))
         if name in ("SHELL", "VOLUME"):
@@ -135,9 +137,20 @@ def exec_form(text: str) -> list[str] | None:
 
 
 def command(config: Mapping[str, Any], text: str) -> list[str]:
-    """The words to execute: exec form as it is, shell form through the config's shell."""
-    words = exec_form(text) if text else []
-    return [*(config.get("Shell") or ["/bin/sh", "-c"]), text] if words is None else words
+    """The words to execute: exec form as it is, shell form through the config's shell.
+
+    Without any text it is the shell alone, as in Docker.
+    """
+    words = exec_form(text)
+    shell = config.get("Shell") or ["/bin/sh", "-c"]
+    return [*shell, *([text] if text else ())] if words is None else words
+
+
+def _entry_point(config: Config, text: str) -> Config:
+    """No words, in whichever form, take away that of the base image."""
+    changed = {name: value for name, value in config.items() if name != "Entrypoint"}
+    words = command(config, text) if text else []
+    return {**changed, "Entrypoint": words} if words else changed
 
 
 def set_environment(config: Config, rows: Iterable[tuple[str, str]]) -> Config:
@@ -251,7 +264,7 @@ def duration(text: str, what: str) -> int:
 
 _INSTRUCTIONS: dict[str, Callable[[Config, str], Config]] = {
     "CMD": lambda config, text: {**config, "Cmd": command(config, text)},
-    "ENTRYPOINT": lambda config, text: {**config, "Entrypoint": command(config, text)},
+    "ENTRYPOINT": _entry_point,
     "EXPOSE": lambda config, text: expose(config, text.split()),
     "HEALTHCHECK": _healthcheck,
     "ONBUILD": _onbuild,

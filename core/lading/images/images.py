@@ -11,7 +11,7 @@ from typing import Any
 from lading.archive import Applied, Archives, Hint
 from lading.archive.compression import Source
 from lading.backends import Backends, Loaded
-from lading.errors import Invalid
+from lading.errors import Invalid, NotFound
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Filesystem
 from lading.images import saving
@@ -106,22 +106,30 @@ class Images:
     def history(self, ref: str) -> Sequence[HistoryLine]:
         """How an image was made, the newest first."""
         image = self.get(ref)
-        layers = list(image.layers)
+        layers, known = list(image.layers), self._steps(image)
         lines = []
-        for row in image.config.history:
+        for number, row in enumerate(image.config.history, 1):
             size = 0
             if not row.empty_layer and layers:
                 size = max(layers.pop(0).size, 0)
+            step = known.get(number)
+            name, tags = (step.id, step.repo_tags) if step else ("<missing>", ())
             lines.append(
-                HistoryLine("<missing>", row.created or "", row.created_by, (), size, row.comment)
+                HistoryLine(name, row.created or "", row.created_by, tags, size, row.comment)
             )
-        lines.reverse()
-        if lines:
-            top = lines[0]
-            lines[0] = HistoryLine(
-                image.id, top.created, top.created_by, image.repo_tags, top.size, top.comment
-            )
-        return lines
+        return lines[::-1]
+
+    def _steps(self, image: Image) -> dict[int, Image]:
+        """The image and those it was made of that are here, by how many lines of history each
+        has."""
+        found = {len(image.config.history): image}
+        while image.parent:
+            try:
+                image = self.get(image.parent)
+            except NotFound:
+                break
+            found.setdefault(len(image.config.history), image)
+        return found
 
     def layers_size(self) -> int:
         """Bytes of all layers, each counted once."""
@@ -266,6 +274,7 @@ class Images:
         author: str = "",
         comment: str = "",
         container: str = "",
+        container_config: Mapping[str, Any] | None = None,
     ) -> Image:
         """An image with what ``upper`` changes against ``lower`` as its new top layer.
 
@@ -277,6 +286,7 @@ class Images:
             image_id = self._making.commit(
                 parent, settings, lower, upper, layer,
                 created_by=created_by, author=author, comment=comment, container=container,
+                container_config=container_config,
             )  # fmt: skip
             if named is not None:
                 self.catalog.point(named.canonical, image_id)

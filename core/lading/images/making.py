@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -112,13 +112,14 @@ class Making:
         author: str,
         comment: str,
         container: str = "",
+        container_config: Mapping[str, Any] | None = None,
         created: str = "",
     ) -> str:
         """An image with one more layer: what ``upper`` changes against ``lower``."""
         return self.derived(
             parent, settings, self.layer(lower, upper, layer),
             created_by=created_by, author=author, comment=comment, container=container,
-            created=created,
+            container_config=container_config, created=created,
         )  # fmt: skip
 
     def squashed(
@@ -155,11 +156,13 @@ class Making:
         author: str = "",
         comment: str = "",
         container: str = "",
+        container_config: Mapping[str, Any] | None = None,
         created: str = "",
         platform: str = "",
     ) -> str:
         """An image that adds a layer (or only history) and settings to another.
 
+        ``container`` and its config are of what it was made in, which Docker's clients show;
         ``platform`` is that of an image without a parent.
         """
         wanted = platforms.parse(platform)
@@ -192,6 +195,7 @@ class Making:
         extra = {
             "author": author or base.get("author"),
             "container": container,
+            "container_config": container_config,
             "variant": base.get("variant"),
         }
         config |= {name: value for name, value in extra.items() if value}

@@ -167,7 +167,7 @@ class _Lines:
         name, arguments = word.upper(), rest[0].strip() if rest else ""
         if name not in NAMES:
             raise self._unknown(word, text, number)
-        shown = f"{name} {text[len(word) :].strip()}".strip()
+        shown = f"{word} {text[len(word) :].strip()}".strip()
         if not arguments and name not in ("CMD", "ENTRYPOINT"):
             raise self._error(number, f"{name} requires at least one argument", shown)
         flags: list[tuple[str, str]] = []

@@ -92,7 +92,7 @@ def build(call: Call) -> None:
     quiet, found = how == "quiet", _Result()
     with ExitStack() as stack:
         context = make_context(call.args[0], call.text("file"), stack)
-        query = _query(call) | {"q": "1" if quiet else None, "progress": _SENT.get(how)}
+        query = _query(call) | {"q": "1" if quiet else None, "progress": _SENT.get(how, how)}
         query |= {"dockerfile": context.dockerfile or None, "remote": context.remote or None}
         query["session"] = offered(call, stack)
         body: Iterator[bytes] | None = context.body
@@ -129,7 +129,7 @@ def build(call: Call) -> None:
 
 
 #: What the daemon is told of how it is shown.
-_SENT = {"tty": "stages", "plain": "plain"}
+_SENT = {"tty": "stages"}
 
 
 def _how(call: Call) -> str:
@@ -181,6 +181,7 @@ def _query(call: Call) -> dict[str, Any]:
         "rm": "1" if call.on("rm") else "0",
         "forcerm": "1" if call.on("force-rm") else None,
         "pull": "1" if call.on("pull") else None,
+        "cacheown": "1",
         "squash": "1" if call.on("squash") else None,
         "buildargs": _arguments(call),
         "labels": labels([], call.texts("label")),
