@@ -65,7 +65,7 @@ class Containers:
         self._parts = parts
         for place in (parts.data_root, parts.exec_root):
             (place / "containers").mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._table = Table(parts.db)
+        self._table = Table(parts.db, parts.settings.hook_timeout)
         self._users = Users(parts)
         self._execs = Execs(parts, self._table, self._users)
         self._connector = Connector(parts, self._table)
@@ -301,7 +301,7 @@ class Containers:
         Raises Invalid, Conflict for the directory, Unsupported with a user namespace.
         """
         live = self._table.find(ref)
-        with live.lock:
+        with live.lock.doing("a mount on the host"):
             return self.host_mounts.show_container(live, target)
 
     def hide(self, ref: str, *, force: bool = False) -> Sequence[HostMount]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal as posix
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,10 @@ STOP_SECONDS = 10
 KILL_SECONDS = 30.0
 
 
+#: How often who waits for an end looks whether that is stuck.
+LOOK_SECONDS = 1.0
+
+
 class Control:
     """The verbs."""
 
@@ -41,7 +46,7 @@ class Control:
 
     def start(self, live: Live) -> None:
         """See :meth:`lading.containers.Containers.start`."""
-        with live.lock:
+        with live.lock.doing("its start"):
             record = live.record
             status = record.state.status
             if status is Status.PAUSED:
@@ -86,13 +91,18 @@ class Control:
         if not self._ends(live, monitor, None if timeout < 0 else float(timeout)):
             self._signal(live, posix.SIGKILL)
             if not self._ends(live, monitor, KILL_SECONDS):
-                raise LadingError(
-                    f'stop container "{live.id}": the process did not end after SIGKILL'
-                )
+                raise _endless(live, "stop")
 
     def _ends(self, live: Live, monitor: object, timeout: float | None) -> bool:
-        with live.lock:
-            return live.settled.wait_for(lambda: live.monitor is not monitor, timeout)
+        """Wait until its end has been dealt with; False when that takes too long."""
+        give_up = math.inf if timeout is None else time.monotonic() + timeout
+        with live.settled:
+            while live.monitor is monitor or live.ending:
+                left = give_up - time.monotonic()
+                if left <= 0 or live.lock.overdue:
+                    return False
+                live.settled.wait(min(left, LOOK_SECONDS))
+        return True
 
     def _signal(self, live: Live, number: int) -> None:
         record = live.record
@@ -172,7 +182,7 @@ class Control:
 
     def pause(self, live: Live) -> None:
         """See :meth:`lading.containers.Containers.pause`."""
-        with live.lock:
+        with live.lock.doing("a pause"):
             record = live.record
             if record.state.status is Status.PAUSED:
                 raise Conflict(f"Container {record.id} is already paused")
@@ -186,7 +196,7 @@ class Control:
 
     def unpause(self, live: Live) -> None:
         """See :meth:`lading.containers.Containers.unpause`."""
-        with live.lock:
+        with live.lock.doing("an unpause"):
             record = live.record
             if record.state.status is not Status.PAUSED:
                 raise Conflict(f"Container {record.id} is not paused")
@@ -220,7 +230,7 @@ class Control:
 
     def update(self, live: Live, update: Update) -> Sequence[str]:
         """See :meth:`lading.containers.Containers.update`."""
-        with live.lock:
+        with live.lock.doing("an update"):
             record = live.record
             if record.state.status in (Status.REMOVING, Status.DEAD):
                 raise Conflict(f"Cannot update container {record.id}: it is marked for removal")
@@ -241,7 +251,7 @@ class Control:
         self._parts.veto("remove", tell.request(live.record))
         give_up = time.monotonic() + KILL_SECONDS
         while True:
-            with live.lock:
+            with live.lock.doing("its removal"):
                 if self._table.lookup(live.id) is None:
                     # Its own --rm was faster than this removal.
                     return
@@ -254,10 +264,8 @@ class Control:
                 self._note_manual_stop(live)
             self._signal(live, posix.SIGKILL)
             self._ends(live, monitor, max(0.0, give_up - time.monotonic()))
-            if time.monotonic() > give_up:
-                raise LadingError(
-                    f'remove container "{live.id}": the process did not end after SIGKILL'
-                )
+            if live.lock.overdue or time.monotonic() > give_up:
+                raise _endless(live, "remove")
 
     def _check_removable(self, live: Live, *, force: bool) -> None:
         state, name = live.record.state, live.record.name
@@ -301,6 +309,13 @@ class Control:
                     f'invalid condition: "{condition}"', hint="not-running, next-exit or removed"
                 )
         return wait
+
+
+def _endless(live: Live, what: str) -> LadingError:
+    """It did not come to its end in time."""
+    if live.lock.held:
+        return live.lock.busy()
+    return LadingError(f'{what} container "{live.id}": the process did not end after SIGKILL')
 
 
 def _auto(live: Live) -> bool:

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -27,7 +26,9 @@ log = logging.getLogger(__name__)
 #: What is known of an end that nobody has seen: the monitor was lost, or the host went down.
 LOST = 137
 
-_WORKERS = 16
+#: So many ends are dealt with at a time, unless that takes some of them this long, in seconds.
+_AT_ONCE = 16
+_PATIENCE = 2.0
 
 
 class Endings:
@@ -41,7 +42,8 @@ class Endings:
         self._starter = starter
         self._remover = remover
         self._execs = execs
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ending")
+        self._slots = threading.Semaphore(_AT_ONCE)
+        self._threads: set[threading.Thread] = set()
         self._closing = False
         #: Set while the daemon starts: nothing is restarted before the networks stand.
         self.deferring = False
@@ -65,16 +67,33 @@ class Endings:
             live.health = HealthCheck(self._parts, self._table, self._execs, live)
 
     def _submit(self, live: Live, monitor: Monitor, exit: Exit) -> None:
-        try:
-            self._pool.submit(self._run, live, monitor, exit)
-        except RuntimeError:
+        if self._closing:
             # The daemon is going; the next one reads the exit status from its file.
             log.debug('end of container "%s" left to the next daemon', live.id)
+            return
+        thread = threading.Thread(
+            target=self._run, args=(live, monitor, exit), name="ending", daemon=True
+        )
+        self._threads.add(thread)
+        thread.start()
 
     def _run(self, live: Live, monitor: Monitor, exit: Exit) -> None:
+        # Backends that hang in the ends of some containers hold up no others.
+        has_slot = self._slots.acquire(timeout=_PATIENCE)
+        try:
+            self._deal_with(live, monitor, exit)
+        finally:
+            if has_slot:
+                self._slots.release()
+            self._threads.discard(threading.current_thread())
+
+    def _deal_with(self, live: Live, monitor: Monitor, exit: Exit) -> None:
         about = {"container.id": live.id}
         try:
-            with live.lock, self._parts.operations.of("end of a container", about):
+            with (
+                live.lock.patiently("its end"),
+                self._parts.operations.of("end of a container", about),
+            ):
                 if live.monitor is monitor:
                     self.ended(live, exit)
         except Exception:
@@ -82,6 +101,15 @@ class Endings:
 
     def ended(self, live: Live, exit: Exit) -> None:
         """The whole of it; the caller holds the container's lock."""
+        live.ending = True
+        try:
+            self._end(live, exit)
+        finally:
+            with live.settled:
+                live.ending = False
+                live.settled.notify_all()
+
+    def _end(self, live: Live, exit: Exit) -> None:
         record = live.record
         monitor, live.monitor = live.monitor, None
         restarts = policy.restarts(record, exit.code) and not live.held
@@ -111,13 +139,12 @@ class Endings:
             self._schedule(live)
         elif removes:
             self._remover.remove(live, volumes=True)
-        live.settled.notify_all()
 
     def _tell(self, live: Live, exit: Exit) -> None:
         if live.health is not None:
             live.health.stop()
             live.health = None
-        for follower in live.followers:
+        for follower in tuple(live.followers):
             follower.finish()
         self._execs.container_ended(live.id)
         ran = int(time.monotonic() - live.started) if live.started else 0
@@ -142,7 +169,8 @@ class Endings:
         }
         for name, step in steps.items():
             try:
-                step()
+                with live.lock.doing(f"the release of its {name}"):
+                    step()
             except Exception:
                 log.exception('release the %s of container "%s"', name, record.id)
 
@@ -155,7 +183,7 @@ class Endings:
         timer.start()
 
     def _restart(self, live: Live) -> None:
-        with live.lock:
+        with live.lock.patiently("its restart"):
             if live.restart is None or live.record.state.status is not Status.RESTARTING:
                 return
             live.restart = None
@@ -185,4 +213,5 @@ class Endings:
         for live in self._table:
             if live.restart is not None:
                 live.restart.cancel()
-        self._pool.shutdown(wait=True)
+        for thread in tuple(self._threads):
+            thread.join()

@@ -131,7 +131,7 @@ class HealthCheck:
 
     def _note(self, probe: Probe) -> None:
         live = self._live
-        with live.lock:
+        with live.lock.patiently("a health check"):
             state = live.record.state
             if state.health is None or not state.running:
                 return

@@ -50,7 +50,7 @@ class Migration:
         for image in images:
             self._unpack(image, target, tell)
         for live in lives:
-            with live.lock:
+            with live.lock.doing("its migration"):
                 self._check([live], target, strict=not all)
                 if self._movable(live.record, target):
                     self._move(live, target, tell)

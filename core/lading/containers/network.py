@@ -67,7 +67,7 @@ class Connector:
     def connect(self, live: Live, network: str, settings: EndpointSettings) -> None:
         """Join a network, now if it runs, at its next start else."""
         networks = self._parts.networks
-        with live.lock:
+        with live.lock.doing("its connection to a network"):
             found = networks.get(network)
             sandbox = networks.connect(network, live.record, settings)
             endpoints = {**live.record.networking.endpoints_config, found.name: settings}
@@ -78,7 +78,7 @@ class Connector:
     def disconnect(self, live: Live, network: str) -> None:
         """Leave a network."""
         networks = self._parts.networks
-        with live.lock:
+        with live.lock.doing("its disconnection from a network"):
             sandbox = networks.disconnect(network, live.record)
             found = networks.get(network)
             endpoints = {

@@ -65,7 +65,7 @@ class Reconciler:
         except NotFound:
             self._catch_up(live)
             return
-        with live.lock:
+        with live.lock.patiently("its taking up"):
             self._take_up(live, monitor)
 
     def _take_up(self, live: Live, monitor: Monitor) -> None:
@@ -98,7 +98,7 @@ class Reconciler:
         """No monitor answers: it does not run, and if it did it has ended meanwhile."""
         run = self._parts.run(live.id)
         exit = read_exit(run) if run.is_dir() else None
-        with live.lock:
+        with live.lock.patiently("its end"):
             record = live.record
             if record.state.running or (exit is not None and not _known(record.state, exit)):
                 self._endings.ended(live, exit or Exit(LOST, finished_at=now()))
@@ -109,7 +109,7 @@ class Reconciler:
         """Start what its policy wants running and what does not run, once the rest is ready."""
         self._endings.deferring = False
         for live in self._table:
-            with live.lock:
+            with live.lock.patiently("its start"):
                 if not self._wanted(live):
                     continue
                 try:

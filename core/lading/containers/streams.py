@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -184,9 +185,8 @@ def _chunks(
             yield data if tty else frame(line.stream, data)
     finally:
         if follower is not None:
-            with live.lock:
-                if follower in live.followers:
-                    live.followers.remove(follower)
+            with suppress(ValueError):
+                live.followers.remove(follower)
             follower.close()
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from lading.containers.lock import MARGIN, Lock
 from lading.containers.names import ID_LENGTH
 from lading.containers.options import Wait
 from lading.containers.records import Container, State, Status
@@ -34,6 +35,9 @@ SCHEMA = Schema(
 )
 
 _STATE = msgspec.json.Encoder()
+
+#: Seconds, where the configuration does not say.
+HOOK_TIMEOUT = 120.0
 
 
 class Stoppable(Protocol):
@@ -58,6 +62,7 @@ class Live:
     __slots__ = (
         "attachments",
         "delay",
+        "ending",
         "environment",
         "exits",
         "followers",
@@ -72,10 +77,12 @@ class Live:
         "started",
     )
 
-    def __init__(self, record: Container) -> None:
+    def __init__(self, record: Container, patience: float = HOOK_TIMEOUT) -> None:
         self.record = record
-        self.lock = threading.RLock()
-        self.settled = threading.Condition(self.lock)
+        self.lock = Lock(lambda: self.record.name, patience)
+        #: Told when the end of its process has been dealt with: ``ending`` is unset then.
+        self.settled = threading.Condition()
+        self.ending = False
         self.monitor: Monitor | None = None
         self.environment: tuple[str, ...] = ()
         self.exits: list[Wait] = []
@@ -98,9 +105,10 @@ class Live:
 class Table:
     """All containers by id and by name."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, hook_timeout: float = HOOK_TIMEOUT) -> None:
         db.migrate(SCHEMA)
         self._db = db
+        self._patience = hook_timeout * MARGIN
         self._lock = threading.Lock()
         self._live: dict[str, Live] = {}
         self._names: dict[str, str] = {}
@@ -109,7 +117,7 @@ class Table:
             container = msgspec.structs.replace(
                 decoder.decode(record), state=msgspec.json.decode(state, type=State)
             )
-            self._live[container.id] = Live(container)
+            self._live[container.id] = Live(container, self._patience)
             self._names[container.name] = container.id
 
     def all(self) -> list[Live]:
@@ -166,7 +174,7 @@ class Table:
 
     def add(self, record: Container) -> Live:
         """Put a new container in, durably."""
-        live = Live(record)
+        live = Live(record, self._patience)
         with self._db.write() as connection:
             connection.execute(
                 "INSERT INTO containers VALUES (?, ?, ?, ?)",
