@@ -7,6 +7,9 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755,size=700m tmpfs /run
 # /tmp stays the host's, in which the checkout may be; what tests make goes elsewhere.
 mkdir -m 1777 /run/tmp
+if [ -b /dev/vda ]; then
+    mke2fs -q -F -t ext4 /dev/vda && mount -t ext4 /dev/vda /run/tmp && chmod 1777 /run/tmp
+fi
 export TMPDIR=/run/tmp
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
@@ -14,9 +17,10 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 hostname guest
-python3 "$LADING_GUEST/modules.py" overlay bridge veth iptable_nat iptable_filter xt_MASQUERADE \
-    xt_addrtype xt_conntrack xt_nat ipt_REJECT xt_comment xt_tcpudp xt_mark ip6table_nat \
-    ip6table_filter nf_conntrack_netlink loop quota_v2
+while read -r module; do
+    # Those that the initial file system has loaded are there already.
+    busybox insmod "$module" 2>/dev/null
+done < "$LADING_GUEST/modules"
 cd "$LADING_GUEST_CWD" || exit 1
 sh "$LADING_GUEST/command" > "$LADING_GUEST/output" 2>&1 < /dev/null
 echo $? > "$LADING_GUEST/status"

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-KERNEL = shutil.which("linux.uml")
+from tests.guest.machines import UML, uml
 
 BRIDGE = "plugins/network_bridge/tests/test_conformance.py::TestBridge"
 
@@ -65,46 +61,15 @@ CHOSEN = [
 ]
 
 
-def guest(command: str, folder: Path, memory: str = "1500M", seconds: int = 900) -> tuple[int, str]:
-    """Boot, run one shell command, power off; its exit code and output."""
-    shutil.copy(HERE / "modules.py", folder)
-    (folder / "command").write_text(command)
-    console = subprocess.run(
-        [
-            str(KERNEL),
-            f"mem={memory}",
-            "root=/dev/root",
-            "rootfstype=hostfs",
-            "rootflags=/",
-            "rw",
-            f"init={HERE / 'init.sh'}",
-            "con=null",
-            "con0=null,fd:1",
-            "quiet",
-            f"LADING_GUEST={folder}",
-            f"LADING_GUEST_CWD={ROOT}",
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=seconds,
-        text=True,
-        errors="replace",
-    )
-    status = folder / "status"
-    output = (folder / "output").read_text(errors="replace") if (folder / "output").exists() else ""
-    assert status.exists(), f"the guest did not finish:\n{output}\n{console.stdout[-4000:]}"
-    return int(status.read_text()), output
-
-
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-@pytest.mark.skipif(KERNEL is None, reason="user-mode-linux is not installed")
+@pytest.mark.skipif(UML is None, reason="user-mode-linux is not installed")
 def test_cgroup_v2_in_a_guest_kernel() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lading-guest-", dir="/var/tmp"))
     try:
         arguments = " ".join(f"'{name}'" for name in CHOSEN)
-        code, output = guest(
+        code, output = uml(
             "LADING_CLIENTS=lading LADING_MATRIX_FILESYSTEMS=overlay "
             f"PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m pytest -q"
             f" -p no:cacheprovider -o lading_network_namespace=false --timeout=300"
@@ -121,12 +86,12 @@ def test_cgroup_v2_in_a_guest_kernel() -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
-@pytest.mark.skipif(KERNEL is None, reason="user-mode-linux is not installed")
+@pytest.mark.skipif(UML is None, reason="user-mode-linux is not installed")
 def test_the_guest_has_only_cgroup_v2() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lading-guest-", dir="/var/tmp"))
     try:
         rows = "cut -d' ' -f3 /proc/mounts | grep cgroup; cat /sys/fs/cgroup/cgroup.controllers"
-        _, output = guest(rows, folder)
+        _, output = uml(rows, folder)
         kind, controllers = output.splitlines()
         assert kind == "cgroup2"
         assert {"cpu", "io", "memory", "pids"} <= set(controllers.split())
