@@ -1,8 +1,8 @@
 """Kernels other than the host's, booted on the host's root to run one command.
 
 ``uml``: Debian's user-mode-linux, a plain process with the root through hostfs. ``qemu``: any
-kernel and its modules from a directory, emulated or with KVM, the root read-only through 9p and an
-ext4 of its own for what tests make.
+kernel and its modules from a directory, emulated or with KVM. It sees the root through 9p, writes
+into memory, and has an ext4 of its own for what tests make.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UML_MODULES = Path("/usr/lib/uml/modules")
 QEMU = shutil.which("qemu-system-x86_64")
 
 #: What the guest of QEMU needs before it has a root.
-_EARLY = ["9p", "9pnet_virtio", "virtio_pci", "virtio_blk", "ext4"]
+_EARLY = ["9p", "9pnet_virtio", "virtio_pci", "virtio_blk", "ext4", "overlay"]
 
 #: What the tests use, where the kernel does not have it built in.
 _MODULES = (
@@ -153,7 +153,11 @@ mount -t proc proc /proc
 for module in $(cat /modules/order); do insmod /modules/$module; done
 mount -t devtmpfs devtmpfs /dev
 options=trans=virtio,version=9p2000.L,msize=512000
-mount -t 9p -o ro,$options,cache=loose root /root || exec poweroff -f
+mount -t 9p -o ro,$options,cache=loose root /below || exec poweroff -f
+mount -t tmpfs tmpfs /above
+mkdir /above/upper /above/work
+mount -t overlay -o lowerdir=/below,upperdir=/above/upper,workdir=/above/work overlay /root ||
+    exec poweroff -f
 mount --move /dev /root/dev
 umount /proc
 mount -t 9p -o $options folder /root$LADING_GUEST || exec poweroff -f
@@ -161,9 +165,12 @@ exec switch_root /root $LADING_GUEST_INIT
 """
 
 
+_DIRECTORIES = ("above", "below", "bin", "dev", "modules", "proc")
+
+
 def _initrd(modules: list[Path]) -> bytes:
     """An initial file system with busybox and some modules (cpio "newc", initramfs format)."""
-    entries = [(name, 0o40755, b"") for name in ("bin", "dev", "proc", "modules")]
+    entries = [(name, 0o40755, b"") for name in _DIRECTORIES]
     entries += [(f"modules/{m.name}", 0o100644, m.read_bytes()) for m in modules]
     order = "\n".join(m.name for m in modules)
     entries += [
