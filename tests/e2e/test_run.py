@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.testing.daemon import Daemon
+from lading.testing.daemon import Daemon, busybox_image
 
 pytestmark = pytest.mark.root
 
@@ -139,7 +141,9 @@ def test_read_only_root(daemon: Daemon, client: str) -> None:
 
 def test_terminal(daemon: Daemon, client: str) -> None:
     script = "sleep 0.5; tty; stty size"
-    command = f"{client_path(client)} -H {daemon.host} run --rm -it busybox sh -c '{script}'"
+    command = (
+        f"{shlex.quote(client_path(client))} -H {daemon.host} run --rm -it busybox sh -c '{script}'"
+    )
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],
         capture_output=True,
@@ -293,3 +297,18 @@ def test_rm_of_a_running_container_needs_force(daemon: Daemon, client: str, box:
     done = daemon.client(client, "rm", box, check=False)
     assert done.returncode == 1
     assert "running" in done.stderr.decode()
+
+
+def test_the_daemons_umask_closes_no_root() -> None:
+    before = os.umask(0o077)
+    try:
+        with Daemon() as daemon:
+            daemon.client("lading", "import", "-", "busybox", input=busybox_image())
+            volume = ("-v", "made:/made")
+            seen = run(
+                daemon, "lading", "-u", "nobody", *volume, "busybox", "sh", "-c",
+                "umask; ls -d /made /etc/hosts; cat /etc/resolv.conf >/dev/null && echo read",
+            )  # fmt: skip
+    finally:
+        os.umask(before)
+    assert seen.split() == ["0022", "/etc/hosts", "/made", "read"]

@@ -205,6 +205,8 @@ def test_an_archive_of_2014(
     with tarfile.open(saved(docker, tmp_path / "theirs.tar")) as theirs:
         theirs.extractall(tmp_path / "old", filter="tar")
     gone(docker)
+    if not list((tmp_path / "old").glob("*/VERSION")):
+        pytest.skip("dockerd 25 and later write no files of 2014")
     for path in [tmp_path / "old/manifest.json", *(tmp_path / "old").glob("*.json")]:
         path.unlink(missing_ok=True)
     with tarfile.open(tmp_path / "old.tar", "w") as old:

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.set_up_logging(settings.log_level, debug=settings.debug)
         if os.geteuid() != 0:
             raise Unavailable("start: the daemon needs root")
+        # Roots of containers are for their users, whatever the umask of who starts the daemon.
+        os.umask(0o022)
         _run(settings, given)
     except LadingError as error:
         print(f"ladingd: {error}", file=sys.stderr)
