@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import pluggy
 
-from lading.errors import LadingError, NotFound, Unavailable
+from lading.errors import LadingError, NotFound, Unavailable, Unsupported
 from lading.hooks.common import PROJECT, Context, Probe
 from lading.hooks.extension import hook_names, main_protocol
 
@@ -87,9 +87,9 @@ class Loaded(Generic[Spec]):
         return self.origin.name
 
     def require(self, capability: str) -> None:
-        """Raise Unavailable unless the backend declares the capability."""
+        """Raise Unsupported unless the backend declares the capability."""
         if capability not in self.capabilities:
-            raise Unavailable(
+            raise Unsupported(
                 f'{self.origin.role} backend "{self.name}" cannot do "{capability}"',
                 hint="it can: " + (", ".join(sorted(self.capabilities)) or "nothing optional"),
             )

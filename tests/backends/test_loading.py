@@ -14,7 +14,7 @@ import pytest
 
 from lading import backends
 from lading.backends import Backends, Failed, Origin, assemble
-from lading.errors import LadingError, NotFound, Unavailable
+from lading.errors import LadingError, NotFound, Unavailable, Unsupported
 from lading.hooks import Context, Mount, Probe, hookimpl
 from lading.hooks.filesystem import Snapshot, Usage
 
@@ -171,7 +171,7 @@ def test_what_was_mended_meanwhile_is_used_without_a_restart(plugin: Any, tmp_pa
 
 
 def test_a_missing_capability_is_refused_with_those_there_are(plugin: Any) -> None:
-    with pytest.raises(Unavailable, match="quota-size"):
+    with pytest.raises(Unsupported, match="quota-size"):
         plugin(Whole).require("layer-directory")
 
 

@@ -160,3 +160,13 @@ def test_info_does_not_warn_of_backends_that_nobody_chose(daemon: Daemon) -> Non
     assert status == 200
     warnings = json.loads(text)["Warnings"]
     assert [w for w in warnings if "is not usable" in w] == []
+
+
+def test_load_of_what_is_no_archive(daemon: Daemon, client: str) -> None:
+    """As with dockerd, the error is in the stream: no client says that the daemon answered so."""
+    done = daemon.client(client, "load", input=b"garbage" * 1000, check=False)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    said = done.stderr.decode()
+    assert "Error response from daemon" not in said
+    assert said.strip()

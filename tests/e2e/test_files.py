@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.testing.daemon import Daemon
+from lading.testing.daemon import Daemon, find_client
 
 pytestmark = pytest.mark.root
 
@@ -143,3 +145,33 @@ def test_junk_is_not_an_image(daemon: Daemon, client: str) -> None:
         done = daemon.client(client, *command, input=b"this is no archive" * 99, check=False)
         assert done.returncode == 1, command
     assert daemon.client(client, "images", "-q", "junk").stdout == b""
+
+
+def test_reading_a_container_that_is_just_ending(daemon: Daemon, client: str) -> None:
+    """Its process is gone, and the daemon does not know yet: the monitor is stopped meanwhile."""
+    name = f"ending{time.monotonic_ns()}"
+    script = "echo kept > /kept; sleep 1000"
+    daemon.client(client, "run", "-d", "--name", name, "busybox", "sh", "-c", script)
+    for command in (["export", name], ["cp", f"{name}:/kept", "-"]):
+        form = "{{.State.Pid}}"
+        pid = int(daemon.client("lading", "inspect", "-f", form, name).stdout)
+        monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(monitor, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            reading = subprocess.Popen(
+                [find_client(client), "-H", daemon.host, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            time.sleep(1)
+            assert reading.poll() is None, reading.communicate()
+        finally:
+            os.kill(monitor, signal.SIGCONT)
+        written, said = reading.communicate(timeout=60)
+        assert reading.returncode == 0, said
+        with tarfile.open(fileobj=io.BytesIO(written)) as archive:
+            assert [m.name for m in archive if m.name.endswith("kept")] == ["kept"]
+        daemon.client(client, "start", name)
+    daemon.client(client, "rm", "-f", name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
@@ -107,3 +110,42 @@ def test_policy_always_comes_back_after_stop_of_everything(scratch_daemon: Daemo
             return
         time.sleep(0.1)
     pytest.fail("it did not come back")
+
+
+def test_an_exec_keeps_its_exit_code_over_a_restart(scratch_daemon: Daemon, client: str) -> None:
+    daemon = scratch_daemon
+    daemon.client(client, "run", "-d", "--name", "c", "busybox", "sleep", "1000")
+    script = "echo on; while [ ! -e /go ]; do usleep 50000; done; exit 7"
+    command = [find_client(client), "-H", daemon.host, "exec", "c", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"on\n"
+        (exec_id,) = api(daemon, "GET", "/containers/c/json")["ExecIDs"]
+        waiting = api(daemon, "POST", "/containers/c/exec", {"Cmd": ["sh", "-c", "exit 4"]})["Id"]
+        failing = api(daemon, "POST", "/containers/c/exec", {"Cmd": ["nothing"]})["Id"]
+        api(daemon, "POST", f"/exec/{failing}/start", {"Detach": True})
+        daemon.kill()
+        daemon.start()
+        found = api(daemon, "GET", f"/exec/{exec_id}/json")
+        assert (found["Running"], found["ProcessConfig"]["arguments"]) == (True, ["-c", script])
+        assert api(daemon, "GET", f"/exec/{failing}/json")["ExitCode"] == 127
+        daemon.client(client, "exec", "c", "touch", "/go")
+        assert running.wait(30) == 7
+    ended = api(daemon, "GET", f"/exec/{exec_id}/json")
+    assert (ended["Running"], ended["ExitCode"]) == (False, 7)
+    api(daemon, "POST", f"/exec/{waiting}/start", {"Detach": True})
+    give_up = time.monotonic() + 10
+    while (found := api(daemon, "GET", f"/exec/{waiting}/json"))["ExitCode"] is None:
+        assert time.monotonic() < give_up
+    assert found["ExitCode"] == 4
+
+
+def api(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
+    connection = http.client.HTTPConnection("lading")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(daemon.socket))
+    headers = {"Content-Type": "application/json"}
+    connection.request(method, path, json.dumps(body) if body else None, headers)
+    answer = connection.getresponse().read()
+    connection.close()
+    return json.loads(answer) if answer.startswith(b"{") else None

@@ -108,7 +108,8 @@ class ImageRoutes:
                 kind = "image ID" if name.startswith("sha256:") else "image"
                 emit({"stream": f"Loaded {kind}: {name}\n"})
 
-        return progress(request, work)
+        # As in dockerd: whatever the archive is found to be, its client reads it in the stream.
+        return progress(request, work, accepted=True)
 
     def import_(self, request: Request) -> Response:
         """``POST /images/create?fromSrc=``: a root filesystem from the body or from a URL."""

@@ -18,11 +18,12 @@ Emit = Callable[..., None]
 gone."""
 
 
-def progress(request: Request, work: Callable[[Emit], None]) -> Response:
+def progress(request: Request, work: Callable[[Emit], None], *, accepted: bool = False) -> Response:
     """Answer with what ``work`` emits.
 
-    An error before the first message is an ordinary answer; later ones are a last message, since
-    the status has been sent. The connection is cut when the client has gone.
+    An error before the first message is an ordinary answer, unless the request counts as
+    ``accepted``; later ones are a last message, since the status has been sent. The connection is
+    cut when the client has gone.
     """
 
     def write(send: Callable[[bytes], None]) -> None:
@@ -43,7 +44,7 @@ def progress(request: Request, work: Callable[[Emit], None]) -> Response:
         except Cancelled:
             raise
         except Exception as error:
-            if not begun:
+            if not (begun or accepted):
                 raise
             text = message_of(error)
             emit({"errorDetail": {"message": text}, "error": text})

@@ -23,7 +23,7 @@ from lading.archive.mirror import Mirror, disagreements
 from lading.archive.path_stat import describe
 from lading.archive.reader import Reader
 from lading.archive.unpack import DIGEST_ROW, NeedsParent, Options, Unpacker
-from lading.errors import Denied, Invalid, LadingError, NotFound
+from lading.errors import Denied, Invalid, LadingError, NotFound, Unavailable
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import Whiteouts
 from lading.linux import mounts, paths, syscalls
@@ -325,8 +325,13 @@ def _enter(args: Args) -> None:
     own_users = os.stat("/proc/self/ns/user")
     if args["pid"]:
         place = f"/proc/{args['pid']}"
-        users = os.open(f"{place}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        os.chdir(f"{place}/root")
+        try:
+            users = os.open(f"{place}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            # Stays open: what is mounted there then stays also when the container ends.
+            os.open(f"{place}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            os.chdir(f"{place}/root")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Unavailable(f"process {args['pid']} has ended") from error
         os.chroot(".")
         os.chdir("/")
         _seal()

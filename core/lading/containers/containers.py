@@ -76,7 +76,7 @@ class Containers:
         self._control = Control(parts, self._table, self._endings, remover)
         self._creator = Creator(parts, self._table)
         self._content = Content(parts, self._table, self._users)
-        self._reconciler = Reconciler(parts, self._table, self._endings)
+        self._reconciler = Reconciler(parts, self._table, self._endings, self._execs)
         self._migration = Migration(parts, self._table)
         self.intents = {INTENT: remover.resume, migration.INTENT: self._migration.resume}
 

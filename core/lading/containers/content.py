@@ -8,7 +8,7 @@ import posixpath
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from lading.containers.parts import Parts
 from lading.containers.records import Container, Size, Status
 from lading.containers.table import Live, Table
 from lading.containers.users import Users
-from lading.errors import Conflict, Denied, NotFound
+from lading.errors import Conflict, Denied, NotFound, Unavailable
 from lading.hooks.common import Mount
 from lading.hooks.filesystem import LayerDirectory
 from lading.images import Image, NewLayer
@@ -28,6 +28,11 @@ from lading.model.docker import ContainerConfig
 from lading.operations import carried
 
 CHUNK = 1 << 16
+
+#: How long the end of a container may take that somebody wants to read.
+ENDING_SECONDS = 10.0
+
+Result = TypeVar("Result")
 
 _serial = itertools.count(1)
 
@@ -100,10 +105,37 @@ class Content:
                     binds.append(Bind(source, mount.destination, not mount.rw))
             yield Root(roots.recipe(parts, record), binds)
 
+    def _with_root(
+        self, record: Container, work: Callable[[Root], Result], *, volumes: bool = True
+    ) -> Result:
+        """Do something with the root, also of a container that is just ending."""
+        try:
+            with self._root(record, volumes=volumes) as root:
+                return work(root)
+        except Unavailable:
+            # A task that finds the process gone has not done anything yet.
+            ended = self._ended(record)
+            if ended is None:
+                raise
+        with self._root(ended, volumes=volumes) as root:
+            return work(root)
+
+    def _ended(self, record: Container) -> Container | None:
+        """The container when the end of its process has been dealt with; None if there is none."""
+        live = self._table.lookup(record.id)
+        if not record.state.running or live is None:
+            return None
+
+        def is_over() -> bool:
+            return live.record.state.pid != record.state.pid and not live.ending
+
+        with live.settled:
+            live.settled.wait_for(is_over, ENDING_SECONDS)
+        return live.record if is_over() else None
+
     def stat(self, record: Container, path: str) -> PathStat:
         """Look at one path."""
-        with self._root(record) as root:
-            return self._parts.archives.stat(root, _path(path))
+        return self._with_root(record, lambda root: self._parts.archives.stat(root, _path(path)))
 
     def get(self, record: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
         """One path as a tar stream."""
@@ -125,8 +157,7 @@ class Content:
         """What a task writes of the root."""
 
         def run(sink: int) -> None:
-            with self._root(record, volumes=volumes) as root:
-                write(root, sink)
+            self._with_root(record, lambda root: write(root, sink), volumes=volumes)
 
         return piped(run)
 
@@ -148,14 +179,16 @@ class Content:
 
         def run() -> None:
             try:
-                with self._root(record) as root:
-                    self._parts.archives.copy_in(
+                self._with_root(
+                    record,
+                    lambda root: self._parts.archives.copy_in(
                         root,
                         _path(path),
                         source,
                         keep_kinds=no_overwrite_dir_nondir,
                         owner=owner,
-                    )
+                    ),
+                )
             except Exception as error:
                 errors.append(error)
             finally:

@@ -1,6 +1,7 @@
 """Processes added to running containers.
 
-Their records live as long as the daemon; the processes are the monitor's and outlive it.
+The processes are the monitor's and outlive the daemon; so do the records, one file each in the
+container's run directory, which the next daemon reads beside what the monitor tells.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +25,7 @@ from lading.containers.table import Live, Table
 from lading.containers.users import Users
 from lading.errors import Conflict, Invalid, LadingError, NotFound, StartFailed
 from lading.model.docker import ExecConfig
-from lading.monitor import AttachSpec, Exit, Monitor
+from lading.monitor import AttachSpec, Exit, Monitor, State
 
 #: Flag of include/linux/sched.h, in the ninth field of /proc/<pid>/stat.
 PF_EXITING = 0x4
@@ -31,8 +33,10 @@ PF_EXITING = 0x4
 #: How long ``inspect`` waits for a process that is ending, in seconds.
 ENDING_SECONDS = 5.0
 
-#: Records of finished execs that are kept for ``inspect``, per container.
-KEPT = 100
+#: Records of finished execs that are kept for ``inspect``, per container, as by its monitor.
+KEPT = 64
+
+_RECORD = msgspec.json.Decoder(Exec)
 
 
 class Execs:
@@ -72,6 +76,10 @@ class Execs:
             detach_keys=config.detach_keys,
             console_size=(size[0], size[1]) if len(size) == 2 else None,
         )
+        try:
+            self._write(record)
+        except FileNotFoundError:
+            raise Conflict(f"container {live.id} is not running") from None  # any more
         with self._lock:
             self._records[record.id] = record
             self._forget_oldest(live.id)
@@ -84,6 +92,29 @@ class Execs:
         ]
         for exec_id in finished[:-KEPT]:
             del self._records[exec_id]
+            self._file(container, exec_id).unlink(missing_ok=True)
+
+    def _file(self, container: str, exec_id: str) -> Path:
+        return self._parts.run(container) / "execs" / exec_id
+
+    def _write(self, record: Exec) -> None:
+        path = self._file(record.container, record.id)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(record))
+
+    def take_up(self, container: str, seen: State) -> None:
+        """Know the execs of a container that outlived its daemon, by what its monitor says."""
+        for path in (self._parts.run(container) / "execs").glob("*"):
+            try:
+                record = _RECORD.decode(path.read_bytes())
+            except msgspec.DecodeError:
+                continue  # its creation was cut off, so nobody knows of it
+            if (pid := seen.execs.get(record.id)) is not None and record.id not in seen.finished:
+                record = msgspec.structs.replace(record, running=True, pid=pid)
+            elif (exit := seen.finished.get(record.id)) is not None:
+                record = msgspec.structs.replace(record, exit_code=exit.code, can_remove=True)
+            with self._lock:
+                self._records.setdefault(record.id, record)
 
     def get(self, exec_id: str) -> Exec:
         """The record as it is now. Raises NotFound."""
@@ -212,10 +243,13 @@ class Execs:
 
     def note_failure(self, record: Exec, code: int) -> None:
         """Its program could not be executed."""
+        failed = msgspec.structs.replace(record, running=False, exit_code=code, can_remove=True)
         with self._lock:
-            self._records[record.id] = msgspec.structs.replace(
-                record, running=False, exit_code=code, can_remove=True
-            )
+            self._records[record.id] = failed
+        try:
+            self._write(failed)
+        except OSError:
+            pass  # the container has ended, and its run directory is gone
 
     def ended(self, live: Live, exec_id: str, exit: Exit) -> None:
         """It has ended; called from the thread that serves all monitors."""

@@ -16,6 +16,7 @@ import msgspec
 from lading.backends import Loaded
 from lading.containers import places, policy
 from lading.containers.ending import LOST, Endings
+from lading.containers.execs import Execs
 from lading.containers.parts import Parts
 from lading.containers.records import State, Status
 from lading.containers.table import Live, Table
@@ -32,10 +33,11 @@ _CONTAINER_KEY = re.compile(r"([0-9a-f]{64})(-(image|view)-\d+)?")
 class Reconciler:
     """Runs once, before the daemon listens."""
 
-    def __init__(self, parts: Parts, table: Table, endings: Endings) -> None:
+    def __init__(self, parts: Parts, table: Table, endings: Endings, execs: Execs) -> None:
         self._parts = parts
         self._table = table
         self._endings = endings
+        self._execs = execs
 
     def run(self) -> None:
         """Make memory, metadata and host agree. Failures of one container do not stop the rest."""
@@ -77,6 +79,7 @@ class Reconciler:
             self._endings.clean(live)
             return
         record, live.monitor = live.record, monitor
+        self._execs.take_up(live.id, seen)
         live.started = time.monotonic() - max(0.0, time.time() - seen.started_at)
         if not record.state.running:
             state = State(

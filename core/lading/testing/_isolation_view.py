@@ -138,6 +138,12 @@ class View(KitBase):
         edit = lambda c: c["process"].update(oomScoreAdj=77)  # noqa: E731
         case.expect("77", case.sh("cat /proc/self/oom_score_adj", edit=edit))
 
+    def test_oom_score_of_exec(self, case: Case) -> None:
+        """oomScoreAdj of an exec'd process is its own."""
+        box = case.sleeping()
+        out = box.exec("cat", "/proc/self/oom_score_adj", oomScoreAdj=78).out
+        case.expect("78", out.strip())
+
     def test_seccomp(self, case: Case) -> None:
         """A system call that the profile denies fails with the profile's error."""
         case.can("seccomp")

@@ -8,6 +8,7 @@ import shutil
 import signal as signals
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lading.bundle.control import set_limits
@@ -128,8 +129,15 @@ class Runtime:
             f"--pid-file={pid_file}",
             container.id,
         )
+        score = process.get("oomScoreAdj")
+
+        def set_score() -> None:
+            # The binaries do not for an exec, and what they start inherits theirs.
+            if score is not None:
+                Path("/proc/self/oom_score_adj").write_text(str(score))
+
         try:
-            console = self.binary.launch(container, words, stdio)
+            console = self.binary.launch(container, words, stdio, set_score)
             pid = read_pid(pid_file)
         finally:
             description.unlink(missing_ok=True)
