@@ -91,6 +91,30 @@ def test_copy_rules(daemon: Daemon, tmp_path: Path) -> None:
     daemon.client("lading", "rmi", "copied")
 
 
+def test_the_context_is_there_for_all_who_look(daemon: Daemon, tmp_path: Path) -> None:
+    """The last copy takes its files over from the context: no earlier, and no file twice."""
+    name, one, many = (f"looked-{what}" for what in ("base", "one", "many"))
+    files = {"Dockerfile": "FROM busybox\nONBUILD COPY d /triggered\n", "d/g": "G", "f": "F"}
+    code, out = build(daemon, "lading", tmp_path, files, "-t", name)
+    assert code == 0, out
+    os.link(tmp_path / "f", tmp_path / "d" / "h")
+    own = "COPY f /one\nCOPY . /whole\n"
+    code, out = build(daemon, "lading", tmp_path, {"Dockerfile": f"FROM busybox\n{own}"}, "-t", one)
+    assert code == 0, out
+    look = "cat /one /whole/f /whole/d/g; stat -c %h /whole/f; echo $(ls /whole/d)"
+    assert run(daemon, one, "sh", "-c", look) == "FFG2\ng h\n"
+    other = (
+        f"FROM busybox AS a\n{own}FROM {name} AS b\nCOPY d d/g /d/\n"
+        "RUN --mount=type=bind,source=d,target=/m cat /m/g > /n\n"
+        "FROM busybox\nCOPY --from=a / /a/\nCOPY --from=b / /b/\nCOPY [fg] d/g /last/\n"
+    )
+    code, out = build(daemon, "lading", tmp_path, {"Dockerfile": other}, "-t", many, "--no-cache")
+    assert code == 0, out
+    look = "cat /a/one /a/whole/d/g /b/triggered/g /b/d/g /b/n /last/f /last/g"
+    assert run(daemon, many, "sh", "-c", look) == "FGGGGFG"
+    daemon.client("lading", "rmi", name, one, many)
+
+
 def test_context_cannot_be_left(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("/etc/passwd")
     (tmp_path / "up").symlink_to("../../../../../../etc")

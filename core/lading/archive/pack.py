@@ -12,8 +12,6 @@ from lading.archive import headers
 from lading.archive.headers import BLOCK, Entry
 
 CHUNK = 1 << 20
-#: Files up to this size are read whole, which makes one write of header and content.
-_SMALL = 1 << 18
 
 #: Extended attributes that belong into layers: others are the host's own business.
 _KEPT = ("security.capability", "user.")
@@ -23,7 +21,7 @@ _NOT_KEPT = ("user.overlay.", "trusted.")
 class Digest(Protocol):
     """What hashlib's objects are."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take more data."""
         ...
 
@@ -36,8 +34,9 @@ class Writer:
 
     def __init__(self, out: int, digest: Digest | None = None, latest: int | None = None) -> None:
         self._out, self._digest, self._latest = out, digest, latest
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._pending = 0
+        self._buffer = memoryview(b"")
         self._links: dict[tuple[int, int], bytes] = {}
         self.total = 0
 
@@ -106,7 +105,7 @@ class Writer:
             self._put(headers.build(entry))
             left = entry.size
             while left:
-                piece = os.read(descriptor, min(left, CHUNK))
+                piece = self._read(descriptor, min(left, CHUNK))
                 if not piece:
                     # It shrank while it was read: the header has promised the rest.
                     piece = bytes(min(left, CHUNK))
@@ -118,11 +117,24 @@ class Writer:
         finally:
             os.close(descriptor)
 
+    def _read(self, descriptor: int, size: int) -> bytes | memoryview:
+        """Some of a file; whole pieces are read into the same memory, since they do not pend."""
+        if size < CHUNK:
+            return os.read(descriptor, size)
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(CHUNK))
+        read = os.readv(descriptor, [self._buffer])
+        return self._buffer if read == CHUNK else bytes(self._buffer[:read])
+
     def _pad(self, size: int) -> None:
         if size % BLOCK:
             self._put(bytes(-size % BLOCK))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | memoryview) -> None:
+        if len(data) >= CHUNK:
+            self._flush()
+            self._write(data)
+            return
         self._parts.append(data)
         self._pending += len(data)
         if self._pending >= CHUNK:
@@ -131,6 +143,9 @@ class Writer:
     def _flush(self) -> None:
         data = b"".join(self._parts)
         self._parts, self._pending = [], 0
+        self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> None:
         if self._digest is not None:
             self._digest.update(data)
         self.total += len(data)

@@ -17,7 +17,7 @@ MOST_SEGMENTS = 1 << 20
 class Digest(Protocol):
     """What hashlib's objects are."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take more data."""
         ...
 
@@ -71,7 +71,7 @@ class Reader:
             records, long_name, long_link = {}, b"", b""
             held = sum(map(len, global_records.values()))
 
-    def data(self) -> Iterator[bytes]:
+    def data(self) -> Iterator[memoryview]:
         """The content of the present entry, in pieces; what is not taken is skipped later."""
         while self._left:
             piece = self._some(min(self._left, CHUNK))
@@ -139,7 +139,7 @@ class Reader:
         self._padding = 0
 
     def _header(self) -> bytes | None:
-        first = self._some(BLOCK, end=True)
+        first = bytes(self._some(BLOCK, end=True))
         if not first:
             return None
         return first + self._exactly(BLOCK - len(first)) if len(first) < BLOCK else first
@@ -149,24 +149,24 @@ class Reader:
             piece = bytes(self._buffer[:size])
             self._buffer = self._buffer[size:]
             return piece
-        parts = []
+        parts: list[memoryview] = []
         while size:
             parts.append(self._some(size))
             size -= len(parts[-1])
         return b"".join(parts)
 
-    def _some(self, size: int, *, end: bool = False) -> bytes:
-        """Between 1 and ``size`` bytes; b"" at the end of the stream if that is allowed here."""
+    def _some(self, size: int, *, end: bool = False) -> memoryview:
+        """Between 1 and ``size`` bytes; none at the end of the stream if that is allowed here."""
         if not self._buffer:
             data = self._source.read(CHUNK)
             if not data:
                 if end:
-                    return b""
+                    return self._buffer
                 raise Invalid("tar stream ends too early")
             if self._digest is not None:
                 self._digest.update(data)
             self.total += len(data)
             self._buffer = memoryview(data)
-        piece = bytes(self._buffer[:size])
+        piece = self._buffer[:size]
         self._buffer = self._buffer[size:]
         return piece

@@ -57,14 +57,13 @@ def set_xattrs(target: bytes | int, entry: Entry) -> None:
                 raise
 
 
-def write(descriptor: int, data: bytes) -> None:
+def write(descriptor: int, view: memoryview) -> None:
     """Write all of it. Raises OSError."""
-    view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def write_sparse(descriptor: int, entry: Entry, pieces: Iterator[bytes]) -> None:
+def write_sparse(descriptor: int, entry: Entry, pieces: Iterator[memoryview]) -> None:
     """Write the parts of a sparse file where its map says. Raises Invalid for a wrong map."""
     pending = memoryview(b"")
     for offset, length in entry.sparse or ():
@@ -73,7 +72,7 @@ def write_sparse(descriptor: int, entry: Entry, pieces: Iterator[bytes]) -> None
         os.lseek(descriptor, offset, os.SEEK_SET)
         while length:
             if not pending:
-                pending = memoryview(next(pieces, b""))
+                pending = next(pieces, pending)
                 if not pending:
                     raise Invalid("archive: a sparse file has less data than its map says")
             written = os.write(descriptor, pending[:length])

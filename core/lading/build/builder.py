@@ -22,7 +22,7 @@ from lading.build.hosting import Hosting
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.output import Emit, Output
-from lading.build.planner import plan, undeclared
+from lading.build.planner import ContextUses, plan, undeclared
 from lading.build.running import INTENT, Runner
 from lading.build.sessions import Sessions
 from lading.build.sources import Digests
@@ -162,7 +162,7 @@ class Builder:
         tools = Tools(
             self._images, making, layers, self.cache,
             Candidates(self._images, making, options.cache_from, own=options.cache_own),
-            runner, hosting, options, stop, hold,
+            runner, hosting, options, stop, hold, ContextUses(chosen),
         )  # fmt: skip
         prefixes = [s.name or str(s.index) for s in chosen.stages]
         if not (options.marked or (options.prefixes and len(prefixes) > 1)):

@@ -90,7 +90,7 @@ class _Copy:
         self._owner = _owner(args["owner"], target)
         self._mtime: int | None = args["mtime"]
         self._chmod = Chmod(args["chmod"]) if args["chmod"] else None
-        self._keep = False
+        self._keep = self._consume = False
         self._digests: dict[int, bytes] = {}
         self.content = Content(owners=args["keep"])
         self.size = self.entries = 0
@@ -103,6 +103,8 @@ class _Copy:
         found = [
             (path, pattern) for pattern in self._args["sources"] for path in self._matching(pattern)
         ]
+        # Of several one may be another, or in it.
+        self._consume = self._args["consume"] and len(found) == 1
         count = len(found) + len(files)
         if not count:
             self._directory(place)
@@ -168,7 +170,11 @@ class _Copy:
             digest = self._write(entry, where)
             self.entries += 1
             self.size += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        self.content.add(entry, digest)
+        if self._args["content"]:
+            self.content.add(entry, digest)
+        if self._consume and stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            # The layer takes over its room on the disk, or in memory where it was not written yet.
+            os.unlink(entry.real)
 
     def _write(self, entry: Entry, where: bytes) -> bytes:
         """Write an entry as the instruction wants it; the digest of its content."""
@@ -182,10 +188,7 @@ class _Copy:
             (mode, *status[1:4], uid, gid, status.st_size, 0, 0, 0),
             {"st_mtime_ns": mtime, "st_rdev": status.st_rdev},
         )
-        if not stat.S_ISREG(mode):
-            self._writer.add_path(entry.real, where, shown)
-            return b""
-        if not self._args["content"]:
+        if not stat.S_ISREG(mode) or not self._args["content"]:
             self._writer.add_path(entry.real, where, shown)
             return b""
         digest = hashlib.sha256()

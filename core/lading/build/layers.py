@@ -43,7 +43,7 @@ class Ready:
     ) -> None:
         self._layers, self._work, self._source, self._stack = layers, work, source, stack
         self._located: tuple[Copying, Seen] | None = None
-        self._content = False
+        self._content = self._consume = False
 
     def origin(self) -> str:
         """A name that stands for the whole source, where it has one: the same name, the same
@@ -61,12 +61,15 @@ class Ready:
             found = layers.run("content", self._args(exactly=True), ())
         return str(found)
 
-    def write(self, target: Image | None, *, content: bool = False) -> tuple[NewLayer | None, str]:
+    def write(
+        self, target: Image | None, *, content: bool = False, consume: bool = False
+    ) -> tuple[NewLayer | None, str]:
         """The layer as a blob, None when there is nothing in it, and if wanted :meth:`content`.
 
-        ``target``: what it is copied to.
+        ``target``: what it is copied to. ``consume``: nobody needs the context after this.
         """
         self._content = content
+        self._consume = consume and self._source is None and self._work.name == "COPY"
         layers = self._layers
         with layers.images.blobs.writer() as writer:
             done = self._copied(target, writer)
@@ -86,7 +89,9 @@ class Ready:
             seen = Seen(layers.empty(self._stack))
         else:
             seen = layers.view(target, self._stack, exactly=exactly)
-        args |= {"lower": _wire(seen.recipe), "init_target": seen.init}
+        # With the init layer in view it may come to a second attempt.
+        consume = self._consume and not seen.init
+        args |= {"lower": _wire(seen.recipe), "init_target": seen.init, "consume": consume}
         return layers.run("copy", args, [writer.fileno()])
 
     def _args(self, *, exactly: bool = False) -> dict[str, Any]:

@@ -176,6 +176,33 @@ def sources(stage: Stage) -> list[tuple[Instruction, str]]:
     return found
 
 
+class ContextUses:
+    """What of a plan has yet to look into the context; thread safe.
+
+    A stage counts until it has run the triggers of its base image, of which nobody knows before.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._left: set[int] = {id(stage) for stage in plan.stages}
+        for stage in plan.stages:
+            self._left |= {id(one) for one in stage.instructions if _uses_context(one)}
+
+    def done(self, what: Stage | Instruction) -> None:
+        """It will not look there again."""
+        self._left.discard(id(what))
+
+    def is_last(self, instruction: Instruction) -> bool:
+        """Whether nothing else has to."""
+        return self._left == {id(instruction)}
+
+
+def _uses_context(instruction: Instruction) -> bool:
+    flags = {flag for flag, _ in instruction.flags}
+    if instruction.name == "RUN":
+        return "mount" in flags
+    return instruction.name in ("COPY", "ADD") and "from" not in flags
+
+
 def mount_fields(text: str) -> dict[str, str]:
     """The fields of ``--mount``, a line of CSV; "true" for one without a value. Raises Invalid."""
     try:

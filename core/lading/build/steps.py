@@ -14,7 +14,7 @@ from lading.build.instruction import Copying
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
 from lading.build.output import Voice
-from lading.build.planner import Stage
+from lading.build.planner import ContextUses, Stage
 from lading.build.run_mounts import RunMount, mounts_of
 from lading.build.running import Command, CommandFailed, Runner, words_of
 from lading.build.state import State
@@ -44,6 +44,7 @@ class Tools:
     options: BuildOptions
     stop: Stop
     hold: Callable[[str], None]
+    uses: ContextUses
 
 
 class Steps:
@@ -70,9 +71,11 @@ class Steps:
     def run(self, state: State) -> None:
         """All of them, and before them what the base image has left for those built on it."""
         self._triggers(state)
+        self._tools.uses.done(self._stage)
         for instruction in self._stage.instructions:
             self._announce(instruction)
             self._one(state, instruction)
+            self._tools.uses.done(instruction)
             self._voice.tell(f" ---> {state.identity[7:19]}\n", hold=True)
 
     def label(self, state: State, name: str, value: str) -> None:
@@ -193,7 +196,8 @@ class Steps:
             created_by = _noted(state, f"{work.name} {owner}{content} in {work.shown} ")
             if not self._hit(state, key, created_by):
                 if not written:
-                    layer, _ = ready.write(state.image)
+                    last = self._tools.uses.is_last(instruction)
+                    layer, _ = ready.write(state.image, consume=last)
                 self._derive(state, [key], layer, created_by)
             if quick:
                 self._tools.cache.put(quick, state.identity, before, created_by)

@@ -81,7 +81,7 @@ class Loading:
                 with self._blobs.writer() as writer:
                     first = b""
                     for piece in reader.data():
-                        first = first or piece[:SNIFF]
+                        first = first or bytes(piece[:SNIFF])
                         writer.write(piece)
                     digest = writer.digest
                     if self._blobs.has(digest):

@@ -175,7 +175,7 @@ class BlobWriter:
             self._hash.update(piece)
             self.offset += len(piece)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append some bytes. Raises OSError, such as ENOSPC."""
         view = memoryview(data)
         while view:
