@@ -110,8 +110,15 @@ class Archives:
     def __init__(self, spawner: Spawner) -> None:
         self._spawner = spawner
 
-    def _run(self, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Any:
-        task = self.task(name, args, fds)
+    def _run(
+        self,
+        name: str,
+        args: dict[str, Any],
+        fds: Sequence[int] = (),
+        *,
+        mount_namespace: bool = True,
+    ) -> Any:
+        task = self._spawner.task(f"{TASKS}:{name}", args, fds, mount_namespace=mount_namespace)
         try:
             return task.wait()
         finally:
@@ -242,7 +249,8 @@ class Archives:
         """
         table = os.memfd_create("digests", os.MFD_CLOEXEC)
         with open(table, "rb") as rows:
-            self._run("unpack_hashed", {"directory": str(directory)}, [stream, table])
+            args = {"directory": str(directory)}
+            self._run("unpack_hashed", args, [stream, table], mount_namespace=False)
             rows.seek(0)
             return dict(DIGEST_ROW.iter_unpack(rows.read()))
 

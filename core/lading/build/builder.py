@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from lading.archive import Archives
-from lading.build import context, pruning
+from lading.build import pruning
 from lading.build.cache import Cache, Record
 from lading.build.cache_mounts import CacheMounts
 from lading.build.candidates import Candidates
 from lading.build.checking import check
-from lading.build.context import Readable
+from lading.build.context import Context, Readable
 from lading.build.hosting import Hosting
 from lading.build.layers import Layers
 from lading.build.options import BuildOptions
@@ -25,7 +23,6 @@ from lading.build.output import Emit, Output
 from lading.build.planner import ContextUses, plan, undeclared
 from lading.build.running import INTENT, Runner
 from lading.build.sessions import Sessions
-from lading.build.sources import Digests
 from lading.build.stages import Pull, Stages
 from lading.build.steps import Tools
 from lading.build.stop import Stop
@@ -110,21 +107,19 @@ class Builder:
         directory = Path(tempfile.mkdtemp(prefix="context-", dir=self._root))
         # For RUN --mount, whoever that runs as; on the host the directory above is closed.
         directory.chmod(0o755)
+        files = Context(directory, self._archives)
         try:
             with self._images.adding():
-                name = options.dockerfile or "Dockerfile"
                 if options.remote:
-                    digests = context.fetch(options.remote, directory, self._archives, name)
+                    files.fetch(options.remote, options.dockerfile)
                 else:
-                    digests = context.spool(body, directory, self._archives)
+                    files.receive(body, options.dockerfile)
                 with self.cache.held() as hold:
-                    image_id = self._run(directory, digests, options, emit, pull, when_gone, hold)
+                    image_id = self._run(files, options, emit, pull, when_gone, hold)
                 for named in names:
                     self._images.tag(image_id, named)
         finally:
-            # Nobody has to wait for that; what a kill leaves goes at the next start.
-            away = functools.partial(shutil.rmtree, directory, ignore_errors=True)
-            threading.Thread(target=away, name="build-context", daemon=True).start()
+            files.drop()
             self.sessions.forget(options.session)
         if options.quiet:
             emit({"stream": f"{image_id}\n"})
@@ -136,28 +131,24 @@ class Builder:
 
     def _run(
         self,
-        directory: Path,
-        digests: Digests,
+        files: Context,
         options: BuildOptions,
         emit: Emit,
         pull: Pull,
         when_gone: WhenGone,
         hold: Callable[[str], None],
     ) -> str:
-        text = context.read_dockerfile(directory, options.dockerfile, LARGEST)
-        context.drop_ignored(directory, options.dockerfile)
+        text = files.begin(options.dockerfile, LARGEST)
         file = parse(text, _shown(options.dockerfile))
         chosen = plan(file, options.arguments, options.target, options.platform)
         stop = Stop()
         runner = Runner(self._containers, options.host, options.allowed, self._intents, stop)
         check(chosen.every, file.escape, runner.check)
         making = Making(self._images.catalog, self._images.blobs, self._archives)
-        layers = Layers(
-            self._images, self._archives, self._spawner, directory, digests, options.epoch, stop
-        )
+        layers = Layers(self._images, self._archives, self._spawner, files, options.epoch, stop)
         hosting = Hosting(
             self._containers, self._archives, layers, self.cache_mounts, self.sessions,
-            options.session, directory, self._run_root,
+            options.session, files, self._run_root,
         )  # fmt: skip
         tools = Tools(
             self._images, making, layers, self.cache,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import http.client
+import io
 import os
 import shutil
 import stat
 import tempfile
 import threading
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError
 
 from lading import git
 from lading.archive import Archives, compression, headers, pack
-from lading.build.sources import Digests
+from lading.build import plain
+from lading.build.plain import Plain, PlainSources
+from lading.build.sources import Digests, Sources
 from lading.errors import Invalid, Unavailable
 from lading.hooks.common import Mount
 from lading.linux import paths
@@ -38,6 +44,84 @@ class Readable(Protocol):
 def recipe(directory: Path) -> tuple[Mount, ...]:
     """A directory of the host as a root."""
     return (Mount("bind", str(directory), ("rbind",)),)
+
+
+class Context:
+    """The files of one build, below the empty directory ``place``; thread safe.
+
+    A small, plain one is unpacked only when somebody asks for its ``directory``.
+    """
+
+    def __init__(self, place: Path, archives: Archives) -> None:
+        self.place = place
+        self.digests = Digests()
+        self._archives = archives
+        self._lock = threading.Lock()
+        self._held = b""
+        self._plain: Plain | None = None
+
+    def receive(self, stream: Readable, dockerfile: str) -> None:
+        """Take an archive, compressed or not. Raises Invalid."""
+        first = b""
+        while len(first) <= plain.LARGEST and (piece := stream.read(plain.LARGEST + 1)):
+            first += piece
+        if len(first) <= plain.LARGEST:
+            try:
+                found = Plain(first)
+            except plain.Special:
+                found = None
+            if found is not None and not any(
+                found.has(name.encode(errors="surrogateescape")) for name in _ignores(dockerfile)
+            ):
+                self._held, self._plain, self.digests = first, found, found.digests
+                return
+        rest = compression.Pushback(first, stream)
+        self.digests = spool(rest, self.place, self._archives)
+
+    def fetch(self, remote: str, dockerfile: str) -> None:
+        """Take what is at a URL."""
+        self.digests = fetch(remote, self.place, self._archives, dockerfile or "Dockerfile")
+
+    @property
+    def directory(self) -> Path:
+        """Where all of it is."""
+        with self._lock:
+            if self._held:
+                spool(io.BytesIO(self._held), self.place, self._archives)
+                self._held = b""
+        return self.place
+
+    @contextmanager
+    def sources(self, exclude: Sequence[str]) -> Iterator[Sources]:
+        """What selects in it, for the digest."""
+        if self._plain is not None:
+            yield PlainSources(self._plain, exclude)
+            return
+        with paths.opened_root(self.place) as root:
+            yield Sources(os.fsencode(self.place), root, exclude)
+
+    def begin(self, name: str, limit: int) -> bytes:
+        """The Dockerfile, at most a byte more than the limit; what is ignored goes then.
+
+        Raises Invalid.
+        """
+        if self._plain is not None:
+            path = os.fsencode(os.path.normpath(name or "Dockerfile"))
+            if (found := self._plain.contents.get(path)) is not None:
+                return found[: limit + 1]
+        text = read_dockerfile(self.directory, name, limit)
+        drop_ignored(self.place, name)
+        return text
+
+    def drop(self) -> None:
+        """Remove it; nobody has to wait for that, what a kill leaves goes at the next start."""
+        with self._lock:
+            unpacked, self._held = not self._held, b""
+        if not unpacked:
+            self.place.rmdir()
+            return
+        away = functools.partial(shutil.rmtree, self.place, ignore_errors=True)
+        threading.Thread(target=away, name="build-context", daemon=True).start()
 
 
 def spool(stream: Readable, directory: Path, archives: Archives) -> Digests:
@@ -144,9 +228,8 @@ def drop_ignored(directory: Path, dockerfile: str) -> None:
     and repositories come with everything. ``DOCKERFILE.dockerignore`` goes before the other.
     Raises Invalid for a pattern that is none.
     """
-    name = os.path.normpath(dockerfile or "Dockerfile")
     with paths.opened_root(directory) as root:
-        for candidate in (f"{name}.dockerignore", ".dockerignore"):
+        for candidate in _ignores(dockerfile):
             try:
                 text = paths.read_file(root, candidate, LARGEST)
                 break
@@ -169,6 +252,11 @@ def drop_ignored(directory: Path, dockerfile: str) -> None:
         except OSError:
             # An exception has kept something in there.
             continue
+
+
+def _ignores(dockerfile: str) -> tuple[str, str]:
+    """The names of files with patterns, the one that goes before the other first."""
+    return f"{os.path.normpath(dockerfile or 'Dockerfile')}.dockerignore", ".dockerignore"
 
 
 def read_dockerfile(directory: Path, name: str, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from uuid import uuid4
 from lading.archive import Archives, Root
 from lading.build import context
 from lading.build.cache_mounts import CacheMounts
+from lading.build.context import Context
 from lading.build.instruction import Copying
 from lading.build.layers import Layers
 from lading.build.run_mounts import RunMount
@@ -61,12 +62,12 @@ class Hosting:
         caches: CacheMounts,
         sessions: Sessions,
         session: str,
-        directory: Path,
+        files: Context,
         run: Path,
     ) -> None:
         self._containers, self._archives, self._layers = containers, archives, layers
         self._caches, self._sessions, self._session = caches, sessions, session
-        self._directory, self._run = directory, run
+        self._context, self._run = files, run
 
     def key(
         self, mounts: Sequence[RunMount], source: Callable[[str], Image], *, exactly: bool
@@ -133,7 +134,7 @@ class Hosting:
                 type="image", source=image.id, target=mount.target, read_only=True,
                 image_options=options,
             )  # fmt: skip
-        with paths.opened_root(self._directory) as root:
+        with paths.opened_root(self._context.directory) as root:
             try:
                 found = paths.open_in_root(root, path, os.O_PATH)
             except OSError as error:
@@ -151,7 +152,7 @@ class Hosting:
     def _copied(self, image: Image | None, path: str, stack: ExitStack) -> Path:
         place = self._layers.temporary(stack)
         place.chmod(0o755)
-        recipe: Sequence[Recipe] = context.recipe(self._directory)
+        recipe: Sequence[Recipe] = context.recipe(self._context.directory)
         if image is not None:
             recipe = self._layers.view(image, stack, exactly=True).recipe
         copy_tree(self._archives, Root(recipe), path, place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -15,13 +14,13 @@ from uuid import uuid4
 
 from lading.archive import Archives, Root
 from lading.build import context
+from lading.build.context import Context
 from lading.build.fetching import Fetching, is_remote
 from lading.build.instruction import Copying
-from lading.build.sources import Digests, Sources, content_of
+from lading.build.sources import content_of
 from lading.build.stop import Stop
 from lading.hooks.common import Mount
 from lading.images import Image, Images, NewLayer
-from lading.linux import paths
 from lading.model import oci
 from lading.monitor import Spawner
 from lading.store.blobs import BlobWriter
@@ -126,15 +125,14 @@ class Layers:
         images: Images,
         archives: Archives,
         spawner: Spawner,
-        directory: Path,
-        digests: Digests,
+        files: Context,
         epoch: int | None,
         stop: Stop,
     ) -> None:
         self._stop = stop
         self.images, self.epoch = images, epoch
         self._archives, self._spawner = archives, spawner
-        self._directory, self._digests = directory, digests
+        self._context = files
 
     @contextmanager
     def prepared(self, source: Image | None, work: Copying) -> Iterator[Ready]:
@@ -153,10 +151,9 @@ class Layers:
 
     def content_of_context(self, work: Copying) -> str:
         """The digest of what is copied from the context."""
-        with paths.opened_root(self._directory) as root:
-            sources = Sources(os.fsencode(self._directory), root, work.exclude)
+        with self._context.sources(work.exclude) as sources:
             return content_of(
-                sources, work.sources, work.files, self._digests, parents=work.parents
+                sources, work.sources, work.files, self._context.digests, parents=work.parents
             )
 
     def difference(self, base: Image | None, image: Image) -> NewLayer | None:
@@ -174,13 +171,10 @@ class Layers:
         if source is not None:
             return work, self.view(source, stack, exactly=exactly)
         if work.name != "ADD":
-            return work, self._context()
-        fetching = Fetching(self._archives, self._directory, self.temporary(stack))
+            return work, Seen(context.recipe(self._context.directory))
+        fetching = Fetching(self._archives, self._context.directory, self.temporary(stack))
         work, recipe = fetching.located(work, stack)
         return work, Seen(recipe)
-
-    def _context(self) -> Seen:
-        return Seen(context.recipe(self._directory))
 
     def view(self, image: Image, stack: ExitStack, *, exactly: bool) -> Seen:
         """An image's root, read-only; ``exactly``: without any init layer."""
@@ -202,7 +196,7 @@ class Layers:
 
     def temporary(self, stack: ExitStack) -> Path:
         """An empty directory, until the stack ends."""
-        made = Path(tempfile.mkdtemp(prefix="context-", dir=self._directory.parent))
+        made = Path(tempfile.mkdtemp(prefix="context-", dir=self._context.place.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         return made
 

@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lading.archive import pack
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing to copy: ``relative`` to the source ("" for a directory itself), ``real`` where it
-    is in this process's view."""
+    is in this process's view, b"" for what is held in memory."""
 
     relative: bytes
     real: bytes
@@ -111,13 +111,16 @@ class Sources:
                 ]
             else:
                 found = [posixpath.join(above, os.fsencode(part)) for above in found]
-        found = [p for p in found if paths.exists(self._root, p or b".")]
+        found = [p for p in found if self._exists(p)]
         if not found:
             raise NotFound(
                 "file not found in build context or excluded by .dockerignore: "
                 f"stat {pattern}: file does not exist"
             )
         return found
+
+    def _exists(self, path: bytes) -> bool:
+        return paths.exists(self._root, path or b".")
 
     def _names(self, above: bytes) -> list[bytes]:
         real = self._resolve(above)
@@ -201,9 +204,12 @@ class Content:
             row += b"%d" % status.st_rdev
         if self._owners:
             row += b"\0%d:%d" % (status.st_uid, status.st_gid)
-        for name, value in pack.attributes(entry.real).items() if entry.relative else ():
+        for name, value in self._attributes(entry):
             row += b"\0" + name.encode() + b"=" + value.hex().encode()
         self._hash.update(row + b"\0" + digest.hex().encode() + b"\n")
+
+    def _attributes(self, entry: Entry) -> Iterable[tuple[str, bytes]]:
+        return pack.attributes(entry.real).items() if entry.relative and entry.real else ()
 
     def document(self, name: str, content: str) -> None:
         """A document of the Dockerfile."""
