@@ -26,11 +26,7 @@ def start(module: str, control: int) -> subprocess.Popen[bytes]:
     The environment is next to empty: what the daemon's holds is nobody's business there. Falls
     back to the interpreter's own file, with a warning, where a sealed copy cannot be executed.
     """
-    code = (
-        "from lading.monitor import alone; alone.keep(); "
-        f"from {module} import main; main({control})"
-    )
-    argv = [sys.executable, "-P", "-c", code]
+    argv = [sys.executable, "-P", "-c", f"from {module} import main; main({control})"]
     try:
         copy = _sealed_copy()
     except OSError as error:

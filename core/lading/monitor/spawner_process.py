@@ -22,6 +22,7 @@ from lading.backends import Loaded, Origin, assemble
 from lading.errors import to_wire
 from lading.hooks import Context
 from lading.hooks.isolation import Isolation
+from lading.linux import syscalls
 from lading.linux.namespaces import unshare_mounts
 from lading.monitor import monitor, process, wire
 from lading.monitor.launch import IsolationSpec
@@ -203,7 +204,7 @@ class _Forks:
 
     def _fork(self, work: Callable[[], None], parents: socket.socket | None) -> int:
         """Fork a process that closes a socket of its parent's, does ``work`` and ends; its pid."""
-        if (pid := os.fork()) != 0:
+        if (pid := syscalls.fork()) != 0:
             return pid
         status = 1
         try:

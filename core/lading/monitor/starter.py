@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from lading import operations
 from lading.errors import StartFailed, Unavailable, from_wire, to_wire
 from lading.hooks.isolation import Container, Isolation, Stdio
-from lading.linux import cgroup_oom
+from lading.linux import cgroup_oom, syscalls
 from lading.linux.cgroups import Cgroup
 from lading.monitor import process, wire
 from lading.monitor.control import listen, remove_socket
@@ -69,7 +69,7 @@ class Starter:
     def __init__(self, work: Callable[[socket.socket], None]) -> None:
         """Fork a child that does ``work`` with its end of a socket, and ends."""
         self._socket, theirs = socket.socketpair()
-        if os.fork() == 0:
+        if syscalls.fork() == 0:
             try:
                 signal.set_wakeup_fd(-1)
                 # A backend's system calls are not Python's: a handler would interrupt them.
