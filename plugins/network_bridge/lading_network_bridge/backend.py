@@ -6,7 +6,6 @@ import errno
 import hashlib
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -210,7 +209,7 @@ class Bridge:
 
     def _set_port(self, name: str, flag: int) -> None:
         """Set a flag of a bridge's port; silent when the port is gone."""
-        index = _index(name)
+        index = self._netlink.index(name)
         if index:
             on = netlink.attribute(flag, b"\1")
             self._netlink.run([netlink.change_port(index, f'set up port "{name}"', on)])
@@ -219,7 +218,7 @@ class Bridge:
         if any(":" in cidr for cidr in endpoint.addresses):
             with inside(target, self._host):
                 sysctls.quiet_ipv6(endpoint.ifname, enabled=True)
-        index = far.links()[endpoint.ifname].index
+        index = far.index(endpoint.ifname)
         batch = [netlink.change_link(index, f'bring up "{endpoint.ifname}"', up=True)]
         batch += [netlink.new_address(index, cidr) for cidr in endpoint.addresses]
         if endpoint.default_route and not network.internal:
@@ -250,8 +249,10 @@ class Bridge:
             # The kernel takes the pair away with the namespace, many at a time and far faster
             # than one by one.
             give_up = time.monotonic() + VANISH_SECONDS
-            while _index(name) and time.monotonic() < give_up:
-                time.sleep(0.002)
+            pause = 0.002
+            while self._netlink.index(name) and time.monotonic() < give_up:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.03)
         try:
             self._netlink.run([netlink.delete_link(name)])
         except OSError as error:
@@ -362,14 +363,6 @@ def _ruled(network: Network, wanted: Options) -> Ruled:
 
 def _datagram_ports(ways: Sequence[Forward]) -> set[int]:
     return {f.host_port for f in ways if f.protocol == "udp"}
-
-
-def _index(name: str) -> int:
-    """An interface's index, 0 when there is none; unlike a dump it costs the same on any host."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _conforms(backend: Bridge) -> NetworkBackend:

@@ -255,6 +255,19 @@ class Netlink:
 
     def operational(self, name: str) -> bool:
         """Whether an interface carries packets; False when there is none."""
+        body = self._query(name)
+        for kind, value in attributes(body[_IFINFO.size :]):
+            if kind == IFLA_OPERSTATE:
+                return value == bytes((IF_OPER_UP,))
+        return False
+
+    def index(self, name: str) -> int:
+        """An interface's number; 0 when there is none."""
+        body = self._query(name)
+        return int(_IFINFO.unpack_from(body)[2]) if body else 0
+
+    def _query(self, name: str) -> bytes:
+        """The body of the message about one interface; empty when there is none."""
         with self._lock:
             self._sequence += 1
             request = ifinfo() + text(IFLA_IFNAME, name)
@@ -263,9 +276,8 @@ class Netlink:
             self._socket.send(header + request)
             for kind, _, _, body in _split(self._socket.recv(1 << 16)):
                 if kind == RTM_NEWLINK:
-                    found = dict(attributes(body[_IFINFO.size :]))
-                    return found.get(IFLA_OPERSTATE) == bytes((IF_OPER_UP,))
-        return False
+                    return body
+        return b""
 
     def links(self) -> dict[str, Link]:
         """All interfaces of the namespace, by name."""
