@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 #: Seconds that a backend may take to disconnect one sandbox: the next ones wait meanwhile.
 DETACH_SECONDS = 10.0
 
+#: How long the first of a batch waits for others: whoever waits for the container's end goes first.
+GATHER_SECONDS = 0.02
+
 
 class Releases:
     """A queue of ended sandboxes and the thread that works it off, many at a time."""
@@ -30,6 +33,7 @@ class Releases:
         self._queue: queue.SimpleQueue[tuple[Live, str] | None] = queue.SimpleQueue()
         self._idle = threading.Condition()
         self._pending = 0
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="network-release", daemon=True)
         self._thread.start()
 
@@ -41,18 +45,22 @@ class Releases:
 
     def drain(self, timeout: float = 10.0) -> bool:
         """Wait until everything that was put is done."""
+        self._hurry.set()
         with self._idle:
             return self._idle.wait_for(lambda: self._pending == 0, timeout)
 
     def close(self) -> None:
         """Finish what was put, and end; what does not end is for the next daemon's recovery."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join(DETACH_SECONDS + 1)
 
     def _run(self) -> None:
         while True:
             batch: list[tuple[Live, str]] = []
             last = self._queue.get()
+            self._hurry.wait(GATHER_SECONDS)
+            self._hurry.clear()
             while last is not None:
                 batch.append(last)
                 try:
