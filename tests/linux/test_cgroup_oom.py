@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lading.linux import cgroup_oom
-from lading.linux.cgroups import UNIFIED, Cgroup
+from lading.linux.cgroups import UNIFIED, Cgroup, Hierarchies
 
 
 def test_version_2_counts_what_is_new(tmp_path: Path) -> None:
@@ -27,6 +27,18 @@ def test_a_host_that_cannot_tell(tmp_path: Path) -> None:
     for group in (Cgroup({}), Cgroup({"memory": str(tmp_path)}), Cgroup({UNIFIED: str(tmp_path)})):
         with pytest.raises(OSError):
             cgroup_oom.open_watch(group)
+
+
+def test_a_process_that_has_ended_has_no_group_to_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernel shows it in the root group, and other containers' kills would be taken for its own.
+    where = Hierarchies({"memory": str(tmp_path)})
+    monkeypatch.setattr(cgroup_oom, "hierarchies", lambda: where)
+    for name in ("memory.oom_control", "cgroup.event_control"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match="ended"):
+        cgroup_oom.open_watch(Cgroup.of_table("4:memory:/\n", where))
 
 
 @pytest.mark.root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -193,9 +192,8 @@ def _namespaces(linux: Json) -> Mapping[str, str]:
     kinds = {n["type"]: n.get("path") or "" for n in linux.get("namespaces") or ()}
     if unknown := set(kinds) - set(namespaces.KINDS):
         raise Unsupported(f"namespaces of type {', '.join(sorted(unknown))} are not known")
-    for kind in kinds:
-        if not os.path.exists(f"/proc/self/ns/{namespaces.KINDS[kind][1]}"):
-            raise Unsupported(f"this kernel has no {kind} namespaces")
+    for kind in set(kinds) - namespaces.known():
+        raise Unsupported(f"this kernel has no {kind} namespaces")
     if kinds.get("mount", "missing"):
         raise Unsupported("a container needs a new mount namespace")
     if kinds.get("user") == "" and not (linux.get("uidMappings") and linux.get("gidMappings")):

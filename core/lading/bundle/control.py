@@ -18,7 +18,7 @@ from lading.bundle.state import State
 from lading.errors import Conflict, Invalid, NotFound, Unsupported
 from lading.hooks.common import Probe, hookimpl
 from lading.hooks.isolation import Container, Stats
-from lading.linux import capabilities, cgroups
+from lading.linux import capabilities, cgroups, namespaces
 
 #: For mount_setattr(2), which sets attributes of bind mounts before anyone sees them.
 _OLDEST_KERNEL = (5, 12)
@@ -48,6 +48,11 @@ class BundleBackend(ABC):
 
     def __init__(self) -> None:
         self.waiting: dict[str, Channel] = {}
+        # Asked for once, before anything is forked that would have to find it out for itself.
+        capabilities.held()
+        capabilities.last()
+        cgroups.hierarchies()
+        namespaces.known()
 
     @abstractmethod
     def end(self, container: Container, state: State) -> None:

@@ -53,6 +53,7 @@ def lacking() -> frozenset[str]:
     return frozenset(names((1 << (last() + 1)) - 1 & ~held()))
 
 
+@cache
 def last() -> int:
     """The number of the kernel's last capability."""
     try:

@@ -7,13 +7,14 @@ Version 1 tells by an eventfd that is registered in ``cgroup.event_control``
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
 from typing import Final
 
 from lading.linux.cgroup_stats import kills
-from lading.linux.cgroups import UNIFIED, Cgroup
+from lading.linux.cgroups import UNIFIED, Cgroup, hierarchies
 
 IN: Final = select.EPOLLIN
 PRIORITY: Final = select.EPOLLPRI
@@ -25,6 +26,8 @@ def open_watch(group: Cgroup) -> int:
         path = f"{group.directories[UNIFIED]}/memory.events"
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     directory = group.directories.get("memory", "/nonexistent")
+    if directory == hierarchies().mounts.get("memory"):
+        raise FileNotFoundError(errno.ENOENT, "the root group, where ended processes are")
     control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
     watch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:

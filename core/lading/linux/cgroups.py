@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -298,8 +300,8 @@ class Cgroup:
     def apply_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """Set the device allow-list: OCI runtime-spec ``linux.resources.devices``."""
         if "devices" in self.directories:
-            for file, text in cgroup_devices.legacy(rules):
-                write(f"{self.directories['devices']}/{file}", text)
+            for file, rows in groupby(cgroup_devices.legacy(rules), itemgetter(0)):
+                write(f"{self.directories['devices']}/{file}", *(text for _, text in rows))
         elif self.unified:
             cgroup_devices.set_program(self.directories[UNIFIED], rules)
 
@@ -325,24 +327,31 @@ class Cgroup:
         return cgroup_stats.pairs(f"{memory}/memory.oom_control").get("oom_kill", 0)
 
 
-def write(path: str, text: str) -> None:
-    """Write a value to a control file; the OSError names file and value."""
+def write(path: str, *texts: str) -> None:
+    """Write values to a control file, one after another; the OSError names file and value."""
+    text = ""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(descriptor, text.encode())
+            for text in texts:
+                os.write(descriptor, text.encode())
         finally:
             os.close(descriptor)
     except OSError as error:
         number = _when_gone(error)
-        raise OSError(number, f'write "{text}": {os.strerror(number)}', path) from error
+        raise OSError(number, f'write "{text or texts[0]}": {os.strerror(number)}', path) from error
 
 
 def read(path: str) -> str:
     """The text of a control file, stripped. Raises OSError; FileNotFoundError without the group."""
     try:
-        with open(path) as file:
-            return file.read().strip()
+        # Not by open(): all that it is made of would become a fresh process's own memory.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = iter(lambda: os.read(descriptor, 1 << 16), b"")
+            return b"".join(parts).decode().strip()
+        finally:
+            os.close(descriptor)
     except OSError as error:
         number = _when_gone(error)
         raise OSError(number, os.strerror(number), path) from error

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from lading.errors import Invalid
@@ -24,6 +25,12 @@ KINDS = {
     "time": (syscalls.CLONE_NEWTIME, "time"),
     "mount": (syscalls.CLONE_NEWNS, "mnt"),
 }
+
+
+@cache
+def known() -> frozenset[str]:
+    """Those of :data:`KINDS` that this kernel has."""
+    return frozenset(k for k, (_, name) in KINDS.items() if os.path.exists(f"/proc/self/ns/{name}"))
 
 
 def unshare_mounts() -> None:
