@@ -41,6 +41,12 @@ def test_the_status_is_on_disk_when_it_is_told(containers: Any) -> None:
     assert read_exit(launch.run) == found
 
 
+@pytest.mark.parametrize("left", [b"", b'{"code": 0, "sig', b"\0" * 64])
+def test_what_a_host_that_lost_its_power_left_is_no_status(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "exit.json").write_bytes(left)
+    assert read_exit(tmp_path) is None
+
+
 def test_a_signal_gives_128_and_its_number(containers: Any) -> None:
     monitor = containers.run("sh", "-c", "kill -TERM $$; sleep 10")
     found = monitor.wait(10)
