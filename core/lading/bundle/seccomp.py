@@ -154,7 +154,8 @@ def compiled(profile: Json | None, cache_directory: Path) -> Filter | None:
     for name in profile.get("flags") or ():
         flags |= _known(_FLAGS, "flag", name)
     text = json.dumps(profile, sort_keys=True).encode()
-    path = cache_directory / f"{hashlib.sha256(text).hexdigest()}.{_FORMAT}.bpf"
+    # Not sha256: OpenSSL would set itself up anew in every process that is forked for a start.
+    path = cache_directory / f"{hashlib.blake2b(text, digest_size=32).hexdigest()}.{_FORMAT}.bpf"
     try:
         return Filter(path.read_bytes(), flags)
     except FileNotFoundError:
