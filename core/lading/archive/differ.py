@@ -145,11 +145,11 @@ def in_layer(layer: bytes, form: Whiteouts, lower: bytes) -> Iterator[Difference
     from modified ("" when there is none)."""
     for path, status in walk(layer):
         above, _, name = path.rpartition(b"/")
-        if form is Whiteouts.AUFS and path.startswith(b".wh..wh."):
-            # AUFS's own directories, and what it keeps in them.
+        if form is Whiteouts.AUFS and b"/" + PREFIX in b"/" + above:
+            # In a directory that AUFS keeps for itself, or has not finished to remove.
             continue
         if form is Whiteouts.AUFS and name.startswith(PREFIX):
-            if not name.startswith(b".wh..wh."):
+            if not name.startswith(b".wh..wh.") and not stat.S_ISDIR(status.st_mode):
                 victim = (above + b"/" if above else b"") + name[len(PREFIX) :]
                 yield Difference(victim, DELETED)
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.archive.differ import ADDED, DELETED, in_layer
 from lading.errors import Unsupported
 from lading.hooks import Context, Mount
 from lading.hooks.filesystem import Whiteouts
@@ -161,3 +162,17 @@ def test_layers_are_in_aufs_form(backend: Aufs) -> None:
 def test_limits_are_refused(backend: Aufs) -> None:
     with pytest.raises(Unsupported):
         backend.prepare(key="x", parent="", labels={"lading.size": "1"})
+
+
+def test_what_aufs_keeps_for_itself_is_no_change(tmp_path: Path) -> None:
+    """Its own names in a branch, and a removed directory that the power cut kept it from ending."""
+    for path in (".wh..wh.plnk", ".wh..wh.orph", "d/.wh.big.0a1b"):
+        (tmp_path / path).mkdir(parents=True)
+    for path in (".wh..wh.aufs", ".wh..wh.plnk/12", "d/.wh.big.0a1b/left", "d/.wh.gone", "d/new"):
+        (tmp_path / path).touch()
+    found = in_layer(os.fsencode(tmp_path), Whiteouts.AUFS, b"")
+    assert [(d.path, d.kind) for d in found] == [
+        (b"d", ADDED),
+        (b"d/gone", DELETED),
+        (b"d/new", ADDED),
+    ]
