@@ -142,6 +142,6 @@ def test_containers_start_side_by_side(daemon: Daemon) -> None:
 
 def test_doctor_tells_of_it(daemon: Daemon) -> None:
     done = daemon.client("lading", "doctor", check=False).stdout.decode()
-    (row,) = [line for line in done.splitlines() if " aufs " in line]
+    (row,) = [line for line in done.splitlines() if line.split()[1:2] == ["aufs"]]
     assert "[ok]" in row
     assert "default" in row
