@@ -104,6 +104,12 @@ def sent(fake: FakeDaemon, words: list[str], program: str = "") -> dict[str, Any
     return body
 
 
+#: What the client 26.1 leaves out although it was asked for; 20.10 and 28 send it.
+FORGOTTEN = {
+    "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps"
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("client", docker_clients())
 @pytest.mark.parametrize("name", CASES)
 def test_same_as_docker(
@@ -115,6 +121,8 @@ def test_same_as_docker(
         # The client of 2020 keeps these in maps.
         for values in (body["HostConfig"].get("Binds", []), body.get("Env", [])):
             values.sort()
+    for member in FORGOTTEN - theirs["HostConfig"].keys():
+        ours["HostConfig"].pop(member, None)
     assert ours == theirs
 
 

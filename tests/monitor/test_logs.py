@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lading.errors import Invalid
@@ -52,6 +52,7 @@ def test_special_characters_survive(tmp_path: Path) -> None:
         assert set(json.loads(record)) == {"log", "stream", "time"}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # says how busy the host is
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=5))
 def test_any_text_comes_back_however_it_was_cut(data: bytes, cuts: list[int]) -> None:
     from tempfile import TemporaryDirectory
