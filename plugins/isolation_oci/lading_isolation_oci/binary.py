@@ -178,6 +178,9 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
         # Clients tell their exit code from Go's spelling of these.
         for said in ("No such file or directory", "Permission denied"):
             message = message.replace(said, said.lower())
+        # A newer crun (1.21) looks at the file itself, and says so with another error's text.
+        no_program = r"(not executable|not a regular file): Operation not permitted"
+        message = re.sub(no_program, r"\1: permission denied", message)
         return StartFailed(message, errno=_errno(message))
     return LadingError(f"{command}: {message}")
 

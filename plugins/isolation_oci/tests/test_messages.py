@@ -1,0 +1,35 @@
+"""What the texts of the runtimes become."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lading.errors import StartFailed
+from lading_isolation_oci import binary
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "told"),
+    [
+        ("executable file `x` not found: No such file or directory", errno.ENOENT, "no such"),
+        ("open executable: Permission denied", errno.EACCES, "permission denied"),
+        (
+            "the path `/x` exists but it is not executable: Operation not permitted",
+            errno.EACCES,
+            "permission denied",
+        ),
+        ("the path `/x` is not a regular file: Operation not permitted", errno.EACCES, "denied"),
+        ("mount `x`: Operation not permitted", 0, "Operation not permitted"),
+    ],
+)
+def test_why_no_program_runs(text: str, number: int, told: str, tmp_path: Path) -> None:
+    """Clients take their exit codes 126 and 127 from these."""
+    container: Any = SimpleNamespace(state=tmp_path, id="c")
+    error = binary.failure(container, "create", text.encode())
+    assert isinstance(error, StartFailed)
+    assert (error.errno, told in str(error)) == (number, True)
