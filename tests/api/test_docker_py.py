@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from docker.models.containers import Container
 
 from lading.testing.daemon import Daemon
 
@@ -24,7 +25,7 @@ def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[docker.Do
 
 
 @pytest.fixture
-def container(client: docker.DockerClient) -> Iterator[docker.models.containers.Container]:
+def container(client: docker.DockerClient) -> Iterator[Container]:
     """A container that repeats what it reads."""
     made = client.containers.run("busybox", ["cat"], detach=True, stdin_open=True)
     yield made
@@ -49,17 +50,17 @@ def test_errors_are_recognised(client: docker.DockerClient) -> None:
     assert caught.value.status_code == 400
 
 
-def test_exec_separates_stdout_from_stderr(container) -> None:
+def test_exec_separates_stdout_from_stderr(container: Container) -> None:
     code, output = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
     assert (code, output) == (4, (b"out\n", b"err\n"))
 
 
-def test_exec_streams(container) -> None:
+def test_exec_streams(container: Container) -> None:
     _, pieces = container.exec_run(["sh", "-c", "echo a; echo b"], stream=True)
     assert b"".join(pieces) == b"a\nb\n"
 
 
-def test_attached_socket_carries_both_ways(container) -> None:
+def test_attached_socket_carries_both_ways(container: Container) -> None:
     raw = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
     raw._sock.sendall(b"hello\n")
     frame = raw.read(8 + 6)
@@ -81,7 +82,7 @@ def test_logs_follow_until_the_end(client: docker.DockerClient) -> None:
         made.remove(force=True)
 
 
-def test_files_go_in_and_out(container) -> None:
+def test_files_go_in_and_out(container: Container) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         entry = tarfile.TarInfo("inside")
@@ -97,7 +98,7 @@ def test_files_go_in_and_out(container) -> None:
     assert {"Path": "/inside", "Kind": 1} in container.diff()
 
 
-def test_stats_stream(container) -> None:
+def test_stats_stream(container: Container) -> None:
     readings = container.stats(stream=True, decode=True)
     first, second = next(readings), next(readings)
     assert first["read"] < second["read"]
@@ -154,7 +155,7 @@ def test_images_by_name_and_id(client: docker.DockerClient) -> None:
         client.images.get("schema/other:v1")
 
 
-def test_networks_and_volumes(client: docker.DockerClient, container) -> None:
+def test_networks_and_volumes(client: docker.DockerClient, container: Container) -> None:
     network = client.networks.create("docker-py-net", labels={"a": "b"})
     volume = client.volumes.create("docker-py-volume")
     try:
@@ -186,7 +187,9 @@ def test_a_wait_ends_although_the_container_is_started_anew(client: docker.Docke
         made.remove(force=True)
 
 
-def test_what_an_exec_writes_is_framed_as_its_start_says(client: docker.DockerClient, container):
+def test_what_an_exec_writes_is_framed_as_its_start_says(
+    client: docker.DockerClient, container: Container
+) -> None:
     made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
     assert client.api.exec_start(made) == b"hello\r\n"
     made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
@@ -233,7 +236,9 @@ def test_a_network_s_links_name_containers_that_come_later(client: docker.Docker
         network.remove()
 
 
-def test_a_link_is_removed_and_the_container_stays(client: docker.DockerClient, container) -> None:
+def test_a_link_is_removed_and_the_container_stays(
+    client: docker.DockerClient, container: Container
+) -> None:
     made = client.containers.run(
         "busybox", ["sleep", "60"], links={container.name: "db"}, detach=True
     )

@@ -162,7 +162,8 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 def test_progress_in_a_file_has_lines_only() -> None:
-    out, results = io.StringIO(), []
+    out = io.StringIO()
+    results: list[object] = []
     Progress(out, terminal=False).show(MESSAGES, aux=results.append)
     assert out.getvalue().splitlines() == [
         "latest: Pulling from library/x",
@@ -182,7 +183,10 @@ def test_progress_on_a_terminal_redraws_a_line_for_each_id() -> None:
 
 
 def test_an_error_in_the_stream_is_raised() -> None:
-    messages = [{"stream": "Step 1"}, {"errorDetail": {"code": 5, "message": "no"}, "error": "no"}]
+    messages: list[dict[str, Any]] = [
+        {"stream": "Step 1"},
+        {"errorDetail": {"code": 5, "message": "no"}, "error": "no"},
+    ]
     with pytest.raises(Failure, match="no") as caught:
         Progress(io.StringIO(), terminal=False).show(messages)
     assert caught.value.code == 5

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -180,9 +181,13 @@ def test_policies_restart(containers: Containers, world: World) -> None:
     policy = RestartPolicy(name="on-failure", maximum_retry_count=2)
     made = create(containers, host=HostConfig(restart_policy=policy))
     wait = containers.wait(made, "next-exit")
+
+    def begun(count: int) -> bool:
+        return len(world.spawner.monitors) == count
+
     containers.start(made)
     for count in range(3):
-        until(lambda count=count: len(world.spawner.monitors) == count + 1)
+        until(partial(begun, count + 1))
         until(lambda: containers.get(made).state.status is Status.RUNNING)
         world.spawner.monitors[-1].end(1)
     assert wait.result(10) == (1, "")

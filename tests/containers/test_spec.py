@@ -12,6 +12,7 @@ from lading.containers.records import Container, MountPoint
 from lading.containers.spec import Defaults, IdMapping, Inputs, User
 from lading.errors import Invalid
 from lading.hooks.common import Mount
+from lading.hooks.isolation import INIT_ANNOTATION
 from lading.model.docker import ContainerConfig, HostConfig
 
 
@@ -193,11 +194,11 @@ def test_sysctls_must_be_of_a_namespace_of_its_own() -> None:
 
 def test_init_and_terminal() -> None:
     document = build(HostConfig(init=True, console_size=[24, 80]), ContainerConfig(tty=True))
-    assert document["annotations"][spec.INIT_ANNOTATION] == "true"
+    assert document["annotations"][INIT_ANNOTATION] == "true"
     assert document["process"]["consoleSize"] == {"height": 24, "width": 80}
     assert "TERM=xterm" in document["process"]["env"]
-    assert spec.INIT_ANNOTATION not in build()["annotations"]
-    assert spec.INIT_ANNOTATION in build(defaults=Defaults(init=True))["annotations"]
+    assert INIT_ANNOTATION not in build()["annotations"]
+    assert INIT_ANNOTATION in build(defaults=Defaults(init=True))["annotations"]
 
 
 def test_seccomp_can_be_left_out_or_given() -> None:

@@ -30,7 +30,8 @@ def test_layer_lies_where_it_was_asked_to(daemon: Daemon, client: str, tmp_path:
 
 def test_link_on_the_way_is_resolved_once(daemon: Daemon, tmp_path: Path) -> None:
     real, other, link = (tmp_path / name for name in ("real", "other", "link"))
-    real.mkdir(), other.mkdir()
+    real.mkdir()
+    other.mkdir()
     link.symlink_to(real)
     words = ["--name", "placed", "--storage-opt", f"path={link}", "busybox", "touch", "/written"]
     daemon.client("lading", "create", *words)

@@ -75,7 +75,7 @@ class Forgetful(Vfs):
 
 class Disordered(Vfs):
     def walk(self) -> Iterator[Snapshot]:
-        return reversed(list(super().walk()))  # type: ignore[return-value]
+        return reversed(list(super().walk()))
 
 
 class LosesLabels(Vfs):

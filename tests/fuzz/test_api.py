@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lading.api import make_app
-from lading.model import docker, docker_networks
+from lading.model import docker
+from lading.model.docker_networks import NetworkCreate
 
 from .conftest import Target
 from .shapes import junk, quick, shaped, words
@@ -51,7 +52,7 @@ QUERY = st.dictionaries(st.sampled_from(PARAMETERS), words | junk.map(json.dumps
 @quick(250)
 @given(st.sampled_from(routes()), words, QUERY, junk)
 def test_any_request_gets_an_answer(
-    target: Target, route: tuple[str, str], name: str, query: dict[str, str], body: Any
+    target: Target, route: tuple[str, str], name: str, query: dict[str, Any], body: Any
 ) -> None:
     method, pattern = route
     if name in ("busybox", "sha256:" + "0" * 64):
@@ -107,11 +108,7 @@ def test_any_update_is_made_or_refused(target: Target, body: Any) -> None:
 
 
 @quick(80)
-@given(
-    shaped(
-        docker_networks.NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])
-    )
-)
+@given(shaped(NetworkCreate, Name=words, Driver=st.sampled_from(["bridge", "", "nope"])))
 def test_any_network_is_made_or_refused(target: Target, body: Any) -> None:
     status, made = target.call("POST", "/networks/create", body)
     if status == 201:

@@ -61,7 +61,7 @@ def debris(target: Target) -> list[str]:
 def outside(target: Target) -> list[str]:
     """What has got out of a root into the directories above it."""
     top = target.daemon.root
-    places = ("/", top, top / "data", *top.glob("data/filesystem/*"))
+    places: tuple[str | Path, ...] = ("/", top, top / "data", *top.glob("data/filesystem/*"))
     places += (*top.glob("data/filesystem/*/snapshots"), *top.glob("data/filesystem/*/snapshots/*"))
     names = [Path(place, name) for place in places for name in ("x", "abs")]
     return [str(path) for path in names if path.exists()]

@@ -58,7 +58,7 @@ class Life(RuleBasedStateMachine):
         self.states: dict[str, str] = {}
         self.killed = False
 
-    @rule(into=containers)
+    @rule(into=containers)  # type: ignore[arg-type]  # of a bundle's rule, too
     def create(self) -> str:
         body = {
             "Image": "busybox",
@@ -75,7 +75,7 @@ class Life(RuleBasedStateMachine):
     def change(self, container: str, call: str) -> None:
         before = self.states[container]
         wanted, after = CALLS[call].get(before, (409, before))
-        query = {"t": 5} if call in ("stop", "restart") else {}
+        query: dict[str, Any] = {"t": 5} if call in ("stop", "restart") else {}
         status, answer = self.target.call("POST", f"/containers/{container}/{call}", **query)
         assert status == wanted, (before, call, answer)
         self.states[container] = after
@@ -147,5 +147,5 @@ def test_any_order_of_calls_agrees_with_the_model(scratch_daemon: Daemon) -> Non
     Life.target = Target(scratch_daemon)
     examples = 5 * int(os.environ.get("LADING_FUZZ", "1"))
     wanted = settings(quick(1), max_examples=examples, stateful_step_count=15)
-    run_state_machine_as_test(Life, settings=wanted)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Life, settings=wanted)
     Life.target.tidy()

@@ -11,7 +11,7 @@ import pytest
 
 from lading.errors import InUse, Invalid, NotFound
 from lading.http.listeners import listen
-from lading.http.messages import Headers, Peer, Query, Request, Response, Router
+from lading.http.messages import App, Headers, Peer, Query, Request, Response, Router
 from lading.http.server import Limits, Server
 
 HEADER_SECONDS = 0.3
@@ -199,7 +199,7 @@ def test_a_number_that_is_none_is_named() -> None:
 def test_the_router_prefers_the_more_literal_pattern() -> None:
     router = Router()
 
-    def answer(name: str):
+    def answer(name: str) -> App:
         return lambda request: Response.text(name)
 
     router.add("GET", "/images/{name:path}/json", answer("inspect"))
@@ -212,7 +212,7 @@ def test_the_router_prefers_the_more_literal_pattern() -> None:
         if match is None:
             return None
         handler, values = match
-        request = Request(method, path, Headers(()), None, Peer(), None)
+        request = Request(method, path, Headers(()), None, Peer(), None)  # type: ignore[arg-type]
         body = handler(request).body
         assert isinstance(body, bytes)
         return body.decode(), dict(values)

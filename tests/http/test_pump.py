@@ -8,13 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from lading.http.messages import Connection, Hijack, Request, Response
+from lading.http.messages import App, Connection, Hijack, Request, Response
 from lading.http.pump import pump
+
+from .conftest import Serve
 
 MIB = 1 << 20
 
 
-def pumped(engine_side: Callable[[socket.socket], None], *, stdin: bool = True):
+def pumped(
+    engine_side: Callable[[socket.socket], None], *, stdin: bool = True
+) -> tuple[App, list[threading.Thread]]:
     """An application that pumps to a socket whose other end ``engine_side`` has in a thread."""
     threads: list[threading.Thread] = []
 
@@ -37,7 +41,7 @@ def pumped(engine_side: Callable[[socket.socket], None], *, stdin: bool = True):
     return app, threads
 
 
-def test_output_goes_on_after_the_input_has_ended(serve) -> None:
+def test_output_goes_on_after_the_input_has_ended(serve: Serve) -> None:
     def count(engine: socket.socket) -> None:
         got = sum(map(len, iter(lambda: engine.recv(65536), b"")))
         for _ in range(16):
@@ -54,7 +58,7 @@ def test_output_goes_on_after_the_input_has_ended(serve) -> None:
     assert heard == b"x" * (16 * MIB) + str(4 * MIB).encode()
 
 
-def test_output_is_whole_although_nobody_reads_the_input(serve) -> None:
+def test_output_is_whole_although_nobody_reads_the_input(serve: Serve) -> None:
     """``yes | docker run -i IMAGE head``: closing with unread input must not lose output."""
 
     def ignore(engine: socket.socket) -> None:
@@ -69,7 +73,7 @@ def test_output_is_whole_although_nobody_reads_the_input(serve) -> None:
     assert len(heard) == 4 * MIB
 
 
-def test_without_stdin_the_clients_bytes_are_dropped(serve) -> None:
+def test_without_stdin_the_clients_bytes_are_dropped(serve: Serve) -> None:
     heard: list[bytes] = []
 
     def listen(engine: socket.socket) -> None:
@@ -88,7 +92,7 @@ def test_without_stdin_the_clients_bytes_are_dropped(serve) -> None:
 
 
 @pytest.mark.parametrize("transport", ["unix"], indirect=True)
-def test_a_client_that_closes_lets_go_of_a_silent_engine(serve) -> None:
+def test_a_client_that_closes_lets_go_of_a_silent_engine(serve: Serve) -> None:
     let_go = threading.Event()
 
     def silent(engine: socket.socket) -> None:

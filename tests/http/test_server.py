@@ -13,6 +13,8 @@ import pytest
 
 from lading.http.messages import Connection, FileResponse, Hijack, Push, Request, Response
 
+from .conftest import Serve
+
 MIB = 1 << 20
 
 
@@ -27,7 +29,7 @@ def echo(request: Request) -> Response:
     )
 
 
-def test_a_request_arrives_whole(serve) -> None:
+def test_a_request_arrives_whole(serve: Serve) -> None:
     client = serve(echo).client
     response = client.request("PUT", "/a b/ü", query={"x": ["1", "&="]}, body=b"hello")
     assert response.status == 200
@@ -39,13 +41,13 @@ def test_a_request_arrives_whole(serve) -> None:
     }
 
 
-def test_a_connection_serves_many_requests(serve) -> None:
+def test_a_connection_serves_many_requests(serve: Serve) -> None:
     served = serve(lambda request: Response.text(str(threading.get_ident())))
     seen = {served.client.request("GET", "/").read() for _ in range(20)}
     assert len(seen) == 1
 
 
-def test_bodies_stream_in_chunks_both_ways(serve) -> None:
+def test_bodies_stream_in_chunks_both_ways(serve: Serve) -> None:
     def app(request: Request) -> Response:
         return Response.stream(iter(request.body), "application/octet-stream")
 
@@ -54,7 +56,7 @@ def test_bodies_stream_in_chunks_both_ways(serve) -> None:
     assert response.read() == b"".join(pieces)
 
 
-def test_pieces_arrive_as_they_are_made(serve) -> None:
+def test_pieces_arrive_as_they_are_made(serve: Serve) -> None:
     go_on = threading.Event()
 
     def app(request: Request) -> Response:
@@ -71,7 +73,7 @@ def test_pieces_arrive_as_they_are_made(serve) -> None:
     assert response.read() == b"second"
 
 
-def test_headers_arrive_before_the_first_piece(serve) -> None:
+def test_headers_arrive_before_the_first_piece(serve: Serve) -> None:
     go_on = threading.Event()
 
     def app(request: Request) -> Response:
@@ -87,7 +89,7 @@ def test_headers_arrive_before_the_first_piece(serve) -> None:
     assert response.read() == b"late"
 
 
-def test_a_broken_stream_cannot_be_taken_for_a_whole_one(serve) -> None:
+def test_a_broken_stream_cannot_be_taken_for_a_whole_one(serve: Serve) -> None:
     def app(request: Request) -> Response:
         def pieces() -> Iterator[bytes]:
             yield b"some"
@@ -100,7 +102,7 @@ def test_a_broken_stream_cannot_be_taken_for_a_whole_one(serve) -> None:
         response.read()
 
 
-def test_a_file_is_sent_by_its_part(serve, tmp_path: Path) -> None:
+def test_a_file_is_sent_by_its_part(serve: Serve, tmp_path: Path) -> None:
     content = os.urandom(3 * MIB)
     (tmp_path / "file").write_bytes(content)
 
@@ -113,7 +115,7 @@ def test_a_file_is_sent_by_its_part(serve, tmp_path: Path) -> None:
     assert client.request("HEAD", "/").headers["content-length"] == str(2 * MIB)
 
 
-def test_an_error_of_the_application_is_answered(serve) -> None:
+def test_an_error_of_the_application_is_answered(serve: Serve) -> None:
     def app(request: Request) -> Response:
         raise RuntimeError("secret")
 
@@ -122,7 +124,7 @@ def test_an_error_of_the_application_is_answered(serve) -> None:
     assert b"secret" not in response.read()
 
 
-def test_a_client_that_hangs_up_is_noticed(serve) -> None:
+def test_a_client_that_hangs_up_is_noticed(serve: Serve) -> None:
     noticed = threading.Event()
     gone: list[bool] = []
 
@@ -145,7 +147,7 @@ def test_a_client_that_hangs_up_is_noticed(serve) -> None:
     assert gone == [False, True]
 
 
-def test_half_close_with_large_output_after_it(serve) -> None:
+def test_half_close_with_large_output_after_it(serve: Serve) -> None:
     """``echo hi | docker run -i``: the client ends its side first and then reads a lot."""
     size = 32 * MIB
 
@@ -169,7 +171,7 @@ def test_half_close_with_large_output_after_it(serve) -> None:
         assert got == size
 
 
-def test_the_server_ends_its_side_first(serve) -> None:
+def test_the_server_ends_its_side_first(serve: Serve) -> None:
     heard: list[bytes] = []
     done = threading.Event()
 
@@ -190,7 +192,7 @@ def test_the_server_ends_its_side_first(serve) -> None:
     assert b"".join(heard) == b"still here"
 
 
-def test_both_sides_at_once(serve) -> None:
+def test_both_sides_at_once(serve: Serve) -> None:
     """A thread that waits for input must not hold up one that sends, and the other way round."""
     size = 16 * MIB
 
@@ -205,14 +207,19 @@ def test_both_sides_at_once(serve) -> None:
 
     client = serve(lambda request: Hijack(prepare=lambda: run)).client
     with client.upgrade("POST", "/attach") as raw:
-        upwards = threading.Thread(target=lambda: (raw.sendall(b"u" * size), raw.shutdown_write()))
+
+        def send() -> None:
+            raw.sendall(b"u" * size)
+            raw.shutdown_write()
+
+        upwards = threading.Thread(target=send)
         upwards.start()
         heard = b"".join(iter(raw.recv, b""))
         upwards.join()
     assert heard == b"d" * size + str(size).encode()
 
 
-def test_hijack_without_upgrade_answers_200(serve) -> None:
+def test_hijack_without_upgrade_answers_200(serve: Serve) -> None:
     def app(request: Request) -> Response:
         return Hijack(
             headers={"Content-Type": "application/vnd.docker.raw-stream"},
@@ -225,7 +232,7 @@ def test_hijack_without_upgrade_answers_200(serve) -> None:
     assert response.read() == b"raw"
 
 
-def test_an_error_before_the_upgrade_is_an_ordinary_answer(serve) -> None:
+def test_an_error_before_the_upgrade_is_an_ordinary_answer(serve: Serve) -> None:
     def prepare() -> Callable[[Connection], None]:
         raise ValueError("no")
 
@@ -238,7 +245,7 @@ def test_an_error_before_the_upgrade_is_an_ordinary_answer(serve) -> None:
 
 
 @pytest.mark.parametrize("transport", ["unix"], indirect=True)
-def test_a_plain_connection_can_be_handed_over(serve) -> None:
+def test_a_plain_connection_can_be_handed_over(serve: Serve) -> None:
     def hand_over(descriptor: int, head: bytes) -> None:
         kept = os.dup(descriptor)
 
@@ -256,7 +263,7 @@ def test_a_plain_connection_can_be_handed_over(serve) -> None:
         assert b"".join(iter(raw.recv, b"")) == b"from elsewhere"
 
 
-def test_a_slow_reader_costs_no_memory(serve) -> None:
+def test_a_slow_reader_costs_no_memory(serve: Serve) -> None:
     """The server makes no more than the connection takes; 256 MiB pass through a small process."""
     total, made = 256 * MIB, 0
 
@@ -281,7 +288,7 @@ def test_a_slow_reader_costs_no_memory(serve) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
-def test_a_slow_handler_holds_up_the_sender(serve) -> None:
+def test_a_slow_handler_holds_up_the_sender(serve: Serve) -> None:
     """An upload waits in the client for as long as the handler reads nothing."""
     sent = 0
     sent_meanwhile: list[int] = []
@@ -303,14 +310,14 @@ def test_a_slow_handler_holds_up_the_sender(serve) -> None:
     assert sent_meanwhile[0] < 64 * MIB, "more than the kernel's buffers hold"
 
 
-def test_a_refused_upload_gets_its_answer(serve) -> None:
+def test_a_refused_upload_gets_its_answer(serve: Serve) -> None:
     """The client still sends when the answer comes."""
     client = serve(lambda request: Response.text("too much", 413)).client
     response = client.request("POST", "/", body=(b"x" * MIB for _ in range(8)))
     assert (response.status, response.read()) == (413, b"too much")
 
 
-def test_stop_lets_running_requests_end(serve) -> None:
+def test_stop_lets_running_requests_end(serve: Serve) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def app(request: Request) -> Response:
@@ -333,13 +340,13 @@ def test_stop_lets_running_requests_end(serve) -> None:
     assert answers == [b"done"]
 
 
-def test_json_has_a_line_end(serve) -> None:
+def test_json_has_a_line_end(serve: Serve) -> None:
     body = serve(lambda request: Response.json({"a": [1, None]})).client.request("GET", "/").read()
     assert body.endswith(b"\n")
     assert json.loads(body) == {"a": [1, None]}
 
 
-def test_pushed_pieces_arrive(serve) -> None:
+def test_pushed_pieces_arrive(serve: Serve) -> None:
     def write(send: Callable[[bytes], None]) -> None:
         send(b"one ")
         send(b"two")
@@ -348,7 +355,7 @@ def test_pushed_pieces_arrive(serve) -> None:
     assert [client.request("GET", "/").read() for _ in range(2)] == [b"one two"] * 2
 
 
-def test_a_push_that_fails_at_once_has_the_status_of_its_error(serve) -> None:
+def test_a_push_that_fails_at_once_has_the_status_of_its_error(serve: Serve) -> None:
     def write(send: Callable[[bytes], None]) -> None:
         raise ValueError("no such image")
 
@@ -359,7 +366,7 @@ def test_a_push_that_fails_at_once_has_the_status_of_its_error(serve) -> None:
     assert (response.status, response.read()) == (404, b"no such image")
 
 
-def test_a_push_that_fails_later_is_cut(serve) -> None:
+def test_a_push_that_fails_later_is_cut(serve: Serve) -> None:
     def write(send: Callable[[bytes], None]) -> None:
         send(b"some")
         raise ValueError("broken")

@@ -71,7 +71,7 @@ def kernel_has(filesystem: str) -> bool:
     if filesystem in Path("/proc/filesystems").read_text().split():
         return True
     loader = shutil.which("modprobe", path="/sbin:/usr/sbin")
-    return bool(loader) and subprocess.run([loader, "-nq", filesystem]).returncode == 0
+    return loader is not None and subprocess.run([loader, "-nq", filesystem]).returncode == 0
 
 
 def names(role: str) -> list[str]:

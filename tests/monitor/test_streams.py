@@ -203,7 +203,7 @@ def test_a_slow_client_stalls_the_container_and_costs_no_memory(
         nonlocal size
         time.sleep(0.2)
         before, size = size, containers.log().stat().st_size
-        return before == size > 0
+        return bool(before == size > 0)
 
     wait_until(stalled)
     assert size < 20_000_000

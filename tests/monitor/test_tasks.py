@@ -18,7 +18,7 @@ def start(spawner: Spawner, name: str, args: dict[str, object], *fds: int) -> Ta
 
 
 def test_a_result_of_any_size(spawner: Spawner) -> None:
-    args = {"list": ["x" * 1000] * 2000, "text": "Grüße"}
+    args: dict[str, object] = {"list": ["x" * 1000] * 2000, "text": "Grüße"}
     assert start(spawner, "echo", args).wait(20) == args
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 import pytest
 from tests.networks.conftest import Open, Remembering, container
@@ -176,7 +177,7 @@ def test_a_deferred_sandbox(networks: Networks, backend: Remembering) -> None:
 
 
 def test_what_inspect_shows(networks: Networks, front: str) -> None:
-    ports = {"exposed_ports": {"80/tcp": {}, "90/udp": {}}}
+    ports: dict[str, Any] = {"exposed_ports": {"80/tcp": {}, "90/udp": {}}}
     web = container(
         "web",
         "front",

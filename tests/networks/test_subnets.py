@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -88,4 +88,4 @@ def test_local_ipv6_is_unique_local_and_stable() -> None:
     assert one == subnets.local_ipv6("a" * 64)
     assert one != two
     assert one.prefixlen == 64
-    assert one.subnet_of(ip_network("fd00::/8"))
+    assert one.subnet_of(IPv6Network("fd00::/8"))

@@ -39,7 +39,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("example")
     run("cp", "-r", EXAMPLE, top / "source")
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", top / "site"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        *offline,
+        "--target",
+        top / "site",
+    ]
     run(*pip, top / "source", cwd=top)
     return top / "site"
 

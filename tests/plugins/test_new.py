@@ -54,7 +54,16 @@ def site(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """All of them, installed as pip does, without an index."""
     place = tmp_path_factory.mktemp("installed") / "site"
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", place]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        *offline,
+        "--target",
+        place,
+    ]
     run(*command, *(projects[role] for role in ROLES), cwd=place.parent)
     return place
 

@@ -30,7 +30,7 @@ def config(lines: list[dict[str, Any]], diff_ids: list[str]) -> bytes:
 
 
 def test_an_image_comes_back_from_its_chain_byte_for_byte() -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"created_by": "ADD base"},
         {"created_by": "ENV A=ä", "empty_layer": True},
         {"created_by": "RUN x", "comment": "why"},
@@ -47,7 +47,10 @@ def test_an_image_comes_back_from_its_chain_byte_for_byte() -> None:
 
 
 def test_chains_of_the_same_start_share_it() -> None:
-    base = [{"created_by": "ADD base"}, {"created_by": "ENV", "empty_layer": True}]
+    base: list[dict[str, Any]] = [
+        {"created_by": "ADD base"},
+        {"created_by": "ENV", "empty_layer": True},
+    ]
     ids = [
         [link.id for link in legacy.chain_of(config([*base, {"created_by": top}], DIFFS[:2]))]
         for top in ("one", "two")
@@ -72,7 +75,7 @@ def test_an_image_without_layers_is_one_empty_link() -> None:
 
 
 def test_a_chain_of_2014_becomes_a_config_with_its_history() -> None:
-    documents = [
+    documents: list[dict[str, Any]] = [
         {
             "id": "a" * 64,
             "created": "2014-05-01T00:00:00Z",

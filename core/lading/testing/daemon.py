@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 BUSYBOX = "/bin/busybox"
 #: Emulated processors need more.
@@ -175,7 +176,7 @@ class Daemon:
     def _groups(self) -> str:
         return self.cgroup_parent.strip("/")
 
-    def __enter__(self) -> Daemon:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
