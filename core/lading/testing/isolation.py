@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from lading.testing._isolation_case import Box, Case, Factory, Json, KitBase
 from lading.testing._isolation_control import Control
+from lading.testing._isolation_hooks import Hooks
 from lading.testing._isolation_life import LifeCycle, traces
 from lading.testing._isolation_view import View, mount, read_terminal, remap, skip_unless_mappable
 
@@ -30,6 +31,7 @@ __all__ = [
     "Case",
     "Control",
     "Factory",
+    "Hooks",
     "IsolationConformance",
     "Json",
     "KitBase",
@@ -43,5 +45,5 @@ __all__ = [
 ]
 
 
-class IsolationConformance(LifeCycle, View, Control):
+class IsolationConformance(LifeCycle, View, Hooks, Control):
     """All rules of ``lading.hooks.isolation``."""

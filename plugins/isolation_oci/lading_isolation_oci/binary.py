@@ -61,6 +61,7 @@ class Binary:
             capture_output=True,
             timeout=DEADLINE,
             check=False,
+            restore_signals=False,  # crun must outlive a hook that does not read its state
         )
         if done.returncode != 0:
             raise failure(container, words[0], done.stderr)
@@ -102,6 +103,8 @@ def _spawn(command: list[str], streams: list[int], before: Callable[[], None] | 
         status = 255
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            # As in call(); runtimes give it back its default in the container.
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             # Above the targets first: a stream may itself be descriptor 0, 1 or 2.
             high = [_duplicate_high(stream) for stream in streams]
             for target, source in enumerate(high):
