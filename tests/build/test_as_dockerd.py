@@ -20,7 +20,7 @@ def build(
     daemon: Daemon, program: str, place: Path, text: str, *flags: str, check: bool = True
 ) -> str:
     write_files(place, {"Dockerfile": text})
-    done = daemon.client(program, "build", *flags, str(place), check=False)
+    done = daemon.client(program, "build", "--force-rm", *flags, str(place), check=False)
     out = (done.stdout + done.stderr).decode()
     assert not check or done.returncode == 0, out
     return out
@@ -150,6 +150,16 @@ def test_what_other_stages_have_said_is_told_when_one_fails(daemon: Daemon, tmp_
     assert out.index("Cancelled") < out.index("exit 3\n") < out.index("returned a non-zero code: 3")
 
 
+def test_lading_says_where_the_command_that_failed_is(
+    daemon: Daemon, client: str, tmp_path: Path
+) -> None:
+    text = "FROM busybox\nRUN --network=none exit 3\n"
+    out = build(daemon, client, tmp_path, text, check=False)
+    assert "The command '/bin/sh -c exit 3' returned a non-zero code: 3\n" in out
+    where = "    RUN --network=none exit 3\n                       ^\n"
+    assert ("Dockerfile:2: The command" in out) == (where in out) == (client == "lading")
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -181,3 +191,34 @@ def test_a_number_is_no_image(daemon: Daemon, tmp_path: Path) -> None:
     for number in range(10):
         out = build(daemon, "lading", tmp_path, text.format(number), check=False)
         assert f"invalid from flag value {number}" in out, out
+
+
+def test_what_is_missing_in_a_stage_is_not_missing_in_the_context(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    text = "FROM busybox AS a\nFROM busybox\nCOPY --from=a /nope /\n"
+    out = build(daemon, "lading", tmp_path, text, check=False)
+    assert "Dockerfile:3: file not found in a: stat /nope: file does not exist" in out
+
+
+def test_a_stage_that_waits_for_the_one_that_fails_is_silent(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    text = "FROM busybox AS a\nRUN exit 3\nFROM a\nRUN true\n"
+    out = build(daemon, "lading", tmp_path, text, check=False)
+    assert "non-zero code: 3" in out
+    assert "Step 3/4" not in out
+
+
+def test_texts_in_old_encodings(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes(b"# J\xf6rg\nFROM busybox\nLABEL by=J\xf6rg\n")
+    daemon.client("lading", "build", "-t", "latin", str(tmp_path))
+    assert inspected(daemon, "latin")["Config"]["Labels"] == {"by": "J\ufffdrg"}
+    daemon.client("lading", "rmi", "latin")
+
+
+def test_an_archive_of_nothing_has_no_dockerfile(daemon: Daemon, client: str) -> None:
+    done = daemon.client(client, "build", "-", input=bytes(10240), check=False)
+    assert done.returncode != 0
+    if client == "lading":
+        assert b"Cannot locate specified Dockerfile: Dockerfile" in done.stderr

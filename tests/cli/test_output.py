@@ -13,6 +13,7 @@ from lading.cli.containers.stats import block_io, cpu_percent, memory_used
 from lading.cli.errors import Failure
 from lading.cli.images.listing import rows
 from lading.cli.output.progress import Progress
+from lading.cli.output.stages import _Step, clipped
 from lading.cli.output.table import aligned, api_filters
 from lading.cli.output.units import (
     binary_size,
@@ -212,3 +213,26 @@ def test_numbers_of_stats() -> None:
     assert cpu_percent(sample) == pytest.approx(40.0)
     assert memory_used(sample) == 70
     assert block_io(sample) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("plain", 3, "pla"),
+        ("漢字漢字", 5, "漢字"),
+        ("e\u0301e\u0301e", 2, "e\u0301e\u0301"),
+        ("", 4, ""),
+        ("x", -1, ""),
+    ],
+)
+def test_text_is_clipped_by_what_a_terminal_shows(text: str, columns: int, shown: str) -> None:
+    assert clipped(text, columns) == shown
+    assert clipped("漢", 4, pad=True) == "漢  "
+
+
+def test_a_step_fits_into_any_window_and_steers_no_terminal() -> None:
+    step = _Step("stage", "1/2", "RUN echo \x1b]0;title\x07 漢字漢字漢字漢字漢字")
+    for width in (1, 2, 10, 20, 33, 200):
+        title = step.title(width)
+        assert title.isprintable()
+        assert sum(2 if char in "漢字" else 1 for char in title) < max(width, 1) or not title

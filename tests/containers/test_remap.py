@@ -121,3 +121,20 @@ def test_builds_mount_with_their_own_owners(remapped: Daemon, tmp_path: Path) ->
     out = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, out
     assert "secret\nof the context\nof a stage\n0\n0\n0\n0\n5\n" in out
+
+
+def test_mounts_of_builds_belong_to_those_inside(remapped: Daemon, tmp_path: Path) -> None:
+    """Also what of an image is a cache's first content."""
+    (tmp_path / "f").write_text("F\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS a\nRUN mkdir /d /d/e && touch /d/x && chown 5:6 /d/x && chmod 4755 /d/x\n"
+        "FROM busybox\n"
+        "RUN --mount=from=a,source=/d,target=/m echo bind $(stat -c '%u:%g:%a' /m /m/x)\n"
+        "RUN --mount=type=cache,from=a,source=/d,target=/c,uid=7"
+        " echo cache $(stat -c '%u:%g:%a' /c /c/e /c/x)\n"
+        "RUN --mount=target=/m,source=f echo context $(stat -c '%u:%g' /m)\n"
+    )
+    out = remapped.client("lading", "build", "--network", "none", str(tmp_path)).stdout.decode()
+    assert "bind 0:0:755 5:6:4755\n" in out
+    assert "cache 7:0:755 0:0:755 5:6:4755\n" in out
+    assert "context 0:0\n" in out

@@ -109,7 +109,7 @@ def _options(request: Request) -> BuildOptions:
         cache_from=_strings(query, "cachefrom"),
         # dockerd's ways, for all clients but those that ask for Lading's own.
         cache_own=query.flag("cacheown") or not query.get("cachefrom"),
-        coloured=not query.get("progress"),
+        classic=not query.get("progress"),
         prefixes=query.get("progress") == "plain",
         marked=query.get("progress") == "stages",
         session=query.get("session"),

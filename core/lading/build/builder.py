@@ -160,7 +160,7 @@ class Builder:
             prefixes = []
         output = Output(
             None if options.quiet else emit, prefixes,
-            marked=options.marked, coloured=options.coloured,
+            marked=options.marked, coloured=options.classic,
         )  # fmt: skip
         with when_gone(stop.set):
             stages = Stages(tools, chosen, file.escape, output, pull)

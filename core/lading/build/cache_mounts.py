@@ -30,6 +30,8 @@ class CacheMounts:
         self._freed = threading.Condition()
         #: How many builds use a directory; -1 is one that wants nobody beside it.
         self._users: dict[str, int] = {}
+        #: Two that come at once make one directory.
+        self._making = threading.Lock()
 
     @contextmanager
     def used(
@@ -76,21 +78,22 @@ class CacheMounts:
         self, name: str, mount: RunMount, owner: tuple[int, int], fill: Callable[[Path], None]
     ) -> Path:
         place = self._root / name
-        if place.is_dir():
-            return place
+        with self._making:
+            if not place.is_dir():
+                self._make(place, mount, owner, fill)
+        return place
+
+    def _make(
+        self, place: Path, mount: RunMount, owner: tuple[int, int], fill: Callable[[Path], None]
+    ) -> None:
         # Under another name until it is whole: a crash leaves nothing that looks filled.
-        new = self._root / f"new-{name}"
+        new = self._root / f"new-{place.name}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         fill(new)
         os.chown(new, *owner)
         os.chmod(new, _MODE if mount.mode < 0 else mount.mode)
-        try:
-            new.rename(place)
-        except OSError:
-            # Another build was faster.
-            shutil.rmtree(new, ignore_errors=True)
-        return place
+        new.rename(place)
 
     def records(self) -> list[Record]:
         """All directories, the least recently used first."""

@@ -6,6 +6,7 @@ import os
 import posixpath
 import shutil
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -175,10 +176,24 @@ class Hosting:
                     raise Invalid(f"cache mount: {mount.source} is no directory")
                 for entry in os.listdir(whole):
                     os.rename(whole / entry, new / entry)
+                self._give(new)
 
         owner = self._containers.on_host(mount.uid, mount.gid)
         place = stack.enter_context(self._caches.used(mount, owner, fill, gone))
         return _bound(place, mount.target, writable=mount.writable)
+
+    def _give(self, place: Path) -> None:
+        """Let files in a directory belong to whom a container will see that they do."""
+        if self._containers.on_host(0, 0) == (0, 0):
+            return
+        for above, directories, files in os.walk(place):
+            for name in (*directories, *files):
+                path = os.path.join(above, name)
+                status = os.lstat(path)
+                os.lchown(path, *self._containers.on_host(status.st_uid, status.st_gid))
+                if not stat.S_ISLNK(status.st_mode):
+                    # The kernel has taken the set-id bits away.
+                    os.chmod(path, stat.S_IMODE(status.st_mode))
 
     # -- what only the client has
 

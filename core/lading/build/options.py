@@ -14,7 +14,7 @@ class BuildOptions:
     """``POST /build``; a build argument that is None takes nothing away from the default.
 
     ``cache_from`` are images whose history may stand for steps; without ``cache_own`` only they,
-    and what they stand on. ``coloured``: what commands write to their standard error is red.
+    and what they stand on. ``classic``: told as dockerd does, errors of commands in red.
     With ``prefixes`` stages that run side by side tell at once what they do, each line marked.
     ``session`` is how the client names the connections that it offers secrets on.
     """
@@ -30,7 +30,7 @@ class BuildOptions:
     squash: bool = False
     cache_from: Sequence[str] = ()
     cache_own: bool = True
-    coloured: bool = False
+    classic: bool = False
     prefixes: bool = False
     marked: bool = False
     target: str = ""

@@ -54,7 +54,8 @@ class Output:
         if self._emit is None:
             return
         with self._lock:
-            voice.begun = True
+            # What only waits for another stage has nothing to tell.
+            voice.begun = voice.begun or not hold
             voice.kept.extend(messages)
             if not hold and (self._prefixes or self._turn() is voice):
                 self._flush(voice)

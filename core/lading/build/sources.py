@@ -80,6 +80,10 @@ class InitLayer:
             raise Ambiguous
 
 
+#: Of the context; who looks elsewhere says so.
+MISSING = "file not found in build context or excluded by .dockerignore"
+
+
 class Sources:
     """Selects in the tree that is seen at ``top`` and open as ``root``."""
 
@@ -113,10 +117,7 @@ class Sources:
                 found = [posixpath.join(above, os.fsencode(part)) for above in found]
         found = [p for p in found if self._exists(p)]
         if not found:
-            raise NotFound(
-                "file not found in build context or excluded by .dockerignore: "
-                f"stat {pattern}: file does not exist"
-            )
+            raise NotFound(f"{MISSING}: stat {pattern}: file does not exist")
         return found
 
     def _exists(self, path: bytes) -> bool:

@@ -17,6 +17,7 @@ from lading.build.output import Voice
 from lading.build.planner import ContextUses, Stage
 from lading.build.run_mounts import RunMount, mounts_of
 from lading.build.running import Command, CommandFailed, Runner, words_of
+from lading.build.sources import MISSING
 from lading.build.state import State
 from lading.build.stop import Stop
 from lading.errors import Cancelled, Invalid, LadingError
@@ -102,7 +103,13 @@ class Steps:
         name = instruction.name
         with errors_of(instruction):
             if name == "RUN":
-                self._run(state, instruction)
+                try:
+                    self._run(state, instruction)
+                except CommandFailed as error:
+                    if not self._options.classic:
+                        # dockerd's clients know its words, which tell of no place.
+                        error.message = instruction.told(error.message, instruction.rest)
+                    raise
             elif name in ("COPY", "ADD"):
                 self._copy(state, instruction)
             elif name == "WORKDIR":
@@ -298,6 +305,8 @@ def errors_of(instruction: Instruction) -> Iterator[None]:
     except (CommandFailed, Cancelled):
         raise
     except LadingError as error:
+        if name := instruction.flag("from"):
+            error.message = error.message.replace(MISSING, f"file not found in {name}")
         if "\n" not in error.message:
             # Else it is of another stage's, and says so.
             error.message, error.hint = instruction.told(str(error)), ""

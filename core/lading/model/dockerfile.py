@@ -90,10 +90,8 @@ def parse(content: bytes, name: str = "Dockerfile") -> Dockerfile:
     """Parse a Dockerfile. Raises Invalid, naming file and line."""
     if len(content) > LARGEST:
         raise Invalid(f"{name}: larger than {LARGEST} bytes")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{name}: not UTF-8 text: {error.reason}") from error
+    # Names in old encodings, often in comments, are as Docker's documents have them.
+    text = content.decode("utf-8-sig", errors="replace")
     if "\0" in text:
         raise Invalid(f"{name}:{text[: text.index(chr(0))].count(chr(10)) + 1}: binary content")
     lines = text.replace("\r\n", "\n").split("\n")

@@ -62,7 +62,7 @@ def _from_stdin(dockerfile: str) -> Context:
     if not head:
         raise Failure("unable to prepare context: stdin is empty")
     is_tar = head[TAR_MAGIC_AT : TAR_MAGIC_AT + 5] == b"ustar"
-    if is_tar or head.startswith(ARCHIVES):
+    if is_tar or head.startswith(ARCHIVES) or not head.strip(b"\0"):
         return Context(_rest(head, stdin), dockerfile=dockerfile)
     if dockerfile:
         raise Failure("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")

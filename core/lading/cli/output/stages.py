@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -25,7 +26,20 @@ _WIDTH = (24, 80)
 _BEGIN = re.compile(r"Step (\d+|\+)/(\d+) : (.*)", re.DOTALL)
 _DONE = re.compile(r" ---> (?:[0-9a-f]{12})?")
 _NOISE = re.compile(r" ---> Running in [0-9a-f]{12}|Removing intermediate container [0-9a-f]{12}")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clipped(text: str, columns: int, *, pad: bool = False) -> str:
+    """As much of a text as fits into so many columns of a terminal, filled up with ``pad``."""
+    used, end = 0, len(text)
+    for at, char in enumerate(text):
+        wide = 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        wide = 0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else wide
+        if used + wide > columns:
+            end = at
+            break
+        used += wide
+    return text[:end] + " " * (columns - used if pad else 0)
 
 
 class _Step:
@@ -41,8 +55,7 @@ class _Step:
         took = "CACHED" if self.cached else f"{time.monotonic() - self.begun:.1f}s"
         head = f"[{self.stage} {self.number}] " if self.number else f"[{self.stage}] "
         room = max(width - len(took) - 6, 10)
-        shown = (head + self.text)[:room]
-        return f" => {shown:<{room}} {took}"
+        return clipped(f" => {clipped(head + _plain(self.text), room, pad=True)} {took}", width - 1)
 
     def add(self, text: str) -> None:
         """Output; a carriage return begins a line anew, as on a terminal."""
@@ -144,7 +157,7 @@ class Display:
         lines: list[str] = []
         for step in self._running.values():
             lines.append(step.title(width))
-            lines += [f" => => {line}"[: width - 1] for line in step.last()]
+            lines += [clipped(f" => => {line}", width - 1) for line in step.last()]
         # What does not fit cannot be taken back.
         lines = lines[: max(rows - 1, 1)]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
