@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -429,3 +430,18 @@ def test_completion(fake: FakeDaemon) -> None:
     for shell in ("bash", "zsh", "fish"):
         done = subprocess.run([LADING, "completion", shell], capture_output=True, text=True)
         assert "_LADING_COMPLETE" in done.stdout
+
+
+def test_an_interrupt_while_the_program_loads_shows_no_traceback() -> None:
+    script = (
+        "import os, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'lading.cli.application':\n"
+        "            os.kill(os.getpid(), 2)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from lading.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

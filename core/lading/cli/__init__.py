@@ -9,7 +9,14 @@ from __future__ import annotations
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    import signal
+
+    stopped = signal.getsignal(signal.SIGINT)
+    if stopped is signal.default_int_handler:
+        # Who is interrupted before there is anything to clear away shows no traceback of imports.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Late, so that importing a submodule of this package costs nothing of it.
     from lading.cli.application import run
 
+    signal.signal(signal.SIGINT, stopped)
     return run()
