@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from lading.testing.contexts import write_files
+from lading.testing.contexts import with_ssh, write_files
 from lading.testing.daemon import Daemon
 
 pytestmark = pytest.mark.root
@@ -158,23 +157,10 @@ def test_secret_from_the_environment(
 
 
 def test_ssh_agent_is_forwarded(daemon: Daemon, tmp_path: Path) -> None:
-    programs = ("/usr/bin/ssh-add", "/usr/bin/ssh-agent", "/usr/bin/ssh-keygen")
-    if not all(os.access(p, os.X_OK) for p in programs):
-        pytest.skip("openssh-client is not installed")
-    key, place = tmp_path / "key", tmp_path / "context"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    listed = subprocess.run(["ldd", programs[0]], capture_output=True, text=True, check=True)
-    wanted = [w for w in listed.stdout.split() if w.startswith("/")]
-    place.mkdir()
-    for path in (programs[0], *wanted):
-        shutil.copy(path, place)
-    text = (
-        "FROM busybox\n"
-        "RUN --mount=type=ssh,required=true --mount=target=/host "
-        "$(ls /host/ld-linux*) --library-path /host /host/ssh-add -l\n"
-        "RUN echo later $SSH_AUTH_SOCK $(ls /run)\n"
-    )
-    code, out = build(daemon, "lading", place, {"Dockerfile": text}, "--ssh", f"default={key}")
+    ssh = with_ssh(tmp_path)
+    place = ssh.context
+    text = f"FROM busybox\n{ssh.step}RUN echo later $SSH_AUTH_SOCK $(ls /run)\n"
+    code, out = build(daemon, "lading", place, {"Dockerfile": text}, "--ssh", f"default={ssh.key}")
     assert code == 0, out
     assert "(ED25519)" in out
     assert "later\n" in out
