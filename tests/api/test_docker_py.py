@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import secrets
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 
 import docker
@@ -254,3 +256,90 @@ def test_a_link_is_removed_and_the_container_stays(
         assert client.containers.get(made.id).status == "running"
     finally:
         made.remove(force=True)
+
+
+def test_an_exec_s_terminal_is_resized_as_soon_as_the_start_is_answered(
+    client: docker.DockerClient, container
+) -> None:
+    """As clients do that ask on a second connection; the process may not run yet."""
+    for _ in range(5):
+        made = client.api.exec_create(
+            container.id, ["sh", "-c", "read -r _; stty size"], tty=True, stdin=True
+        )["Id"]
+        stream = client.api.exec_start(made, tty=True, socket=True)
+        client.api.exec_resize(made, height=33, width=77)
+        stream._sock.sendall(b"\n")
+        output = b""
+        while piece := stream._sock.recv(1024):
+            output += piece
+        stream.close()
+        assert b"33 77" in output
+
+
+@pytest.mark.parametrize("client", ["1.41", "auto"], indirect=True, scope="module")
+def test_mounts_are_shown_without_what_was_not_given(client: docker.DockerClient) -> None:
+    made = client.containers.create(
+        "busybox",
+        ["true"],
+        mounts=[
+            docker.types.Mount("/t", None, type="tmpfs", tmpfs_size=1 << 20),
+            docker.types.Mount("/v", "shown", labels={"a": "b"}, read_only=True),
+        ],
+    )
+    plain = client.containers.create("busybox", ["true"])
+    try:
+        assert made.attrs["HostConfig"]["Mounts"] == [
+            {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1 << 20}},
+            {
+                "Type": "volume",
+                "Source": "shown",
+                "Target": "/v",
+                "ReadOnly": True,
+                "VolumeOptions": {"Labels": {"a": "b"}},
+            },
+        ]
+        assert "Mounts" not in plain.attrs["HostConfig"]
+    finally:
+        made.remove(v=True)
+        plain.remove()
+        client.volumes.get("shown").remove()
+
+
+def test_a_load_that_fails_says_so_in_the_stream(client: docker.DockerClient) -> None:
+    with pytest.raises(docker.errors.ImageLoadError, match="tar"):
+        client.images.load(b"abc")
+
+
+def test_a_network_s_name_may_have_blanks(client: docker.DockerClient) -> None:
+    network = client.networks.create("test 01")
+    try:
+        made = client.containers.run("busybox", ["true"], network="test 01", detach=True)
+        made.wait()
+        assert list(made.attrs["NetworkSettings"]["Networks"]) == ["test 01"]
+        made.remove()
+    finally:
+        network.remove()
+    for name in ("", " ", "a/b", "a:b", "a\nb"):
+        with pytest.raises(APIError):
+            client.networks.create(name)
+
+
+def test_volumes_tell_of_each_mount(client: docker.DockerClient) -> None:
+    name = f"told-{secrets.token_hex(4)}"
+    made = client.containers.create("busybox", ["true"], volumes=[f"{name}:/v:ro", f"{name}:/w"])
+    try:
+        made.start()
+        made.wait()
+        made.remove()
+        until = int(time.time()) + 1
+        found = client.events(since=1, until=until, filters={"volume": name}, decode=True)
+        told = [(e["Action"], e["Actor"]["Attributes"]) for e in found]
+    finally:
+        client.volumes.get(name).remove()
+    mounted = {"container": made.id, "driver": "local", "propagation": ""}
+    assert told == [
+        ("create", {"driver": "local"}),
+        ("mount", {**mounted, "destination": "/v", "read/write": "false"}),
+        ("mount", {**mounted, "destination": "/w", "read/write": "true"}),
+        ("unmount", {"container": made.id, "driver": "local"}),
+    ]

@@ -205,6 +205,7 @@ def host_config_json(container: Container, version: Version) -> dict[str, Any]:
     shown["RestartPolicy"]["Name"] = host.restart_policy.name or "no"
     shown["ConsoleSize"] = host.console_size or [0, 0]
     shown["Runtime"] = host.runtime or container.isolation
+    shown["Mounts"] = [_given(m) for m in shown["Mounts"]]
     for name in ("MaskedPaths", "ReadonlyPaths"):
         shown[name] = shown[name] or []
     if host.init is None:
@@ -215,7 +216,20 @@ def host_config_json(container: Container, version: Version) -> dict[str, Any]:
         del shown["LxcConf"]
     if version < (1, 43):
         del shown["Annotations"]
-    for name in ("StorageOpt", "Sysctls", "Tmpfs", "Annotations"):
+    for name in ("StorageOpt", "Sysctls", "Tmpfs", "Annotations", "Mounts"):
         if name in shown and not shown[name]:
             del shown[name]
     return shown
+
+
+def _given(shown: dict[str, Any]) -> dict[str, Any]:
+    """Without what is empty, at any depth: Docker leaves that out of a mount, and clients look for
+    a member before they look into it.
+
+    An object of options that was given stays, though nothing is in it.
+    """
+    return {
+        name: _given(value) if isinstance(value, dict) else value
+        for name, value in shown.items()
+        if value or isinstance(value, dict)
+    }

@@ -48,7 +48,7 @@ class Execs:
         self._users = users
         self._lock = threading.Lock()
         self._records: dict[str, Exec] = {}
-        #: Execs whose start the monitor has not answered yet.
+        #: Execs whose start was asked for, and the monitor has not answered yet.
         self._starting: dict[str, threading.Event] = {}
 
     def create(self, live: Live, config: ExecConfig) -> str:
@@ -126,11 +126,7 @@ class Execs:
 
     def inspect(self, exec_id: str) -> Exec:
         """The record; what the monitor has told up to now is in it. Raises NotFound."""
-        record = self.get(exec_id)
-        if (starting := self._starting.get(exec_id)) is not None:
-            # A short process on a client's own socket may be over before we hear that it runs.
-            starting.wait(ENDING_SECONDS)
-            record = self.get(exec_id)
+        record = self._after_start(exec_id)
         if record.running:
             live = self._table.lookup(record.container)
             monitor = live.monitor if live else None
@@ -138,6 +134,16 @@ class Execs:
                 self._catch_up(monitor, record)
             record = self.get(exec_id)
         return record
+
+    def _after_start(self, exec_id: str) -> Exec:
+        """The record as it is when a start that goes on is through. Raises NotFound.
+
+        A client that has read the head of the answer to its start may ask on another connection
+        before we hear that the process runs, or after a short one is over.
+        """
+        if (starting := self._starting.get(exec_id)) is not None:
+            starting.wait(ENDING_SECONDS)
+        return self.get(exec_id)
 
     def ids(self, container: str) -> Sequence[str]:
         """Those of a container that run or wait for their start."""
@@ -165,6 +171,7 @@ class Execs:
         raw = record.tty if tty is None else tty
         stream = ExecStream(self, live, record, size or record.console_size, raw=raw)
         if not detach:
+            self._starting[exec_id] = threading.Event()
             return stream
         stream.run(None, -1)
         return None
@@ -181,7 +188,7 @@ class Execs:
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of its terminal. Raises Conflict when it does not run."""
-        record = self.get(exec_id)
+        record = self._after_start(exec_id)
         live = self._table.lookup(record.container)
         if live is None or live.monitor is None or not record.running:
             raise Conflict(f"exec {exec_id} is not running")
@@ -225,11 +232,11 @@ class Execs:
     @contextmanager
     def starting(self, exec_id: str) -> Iterator[None]:
         """Around a start: who asks meanwhile waits for what comes of it."""
-        started = self._starting[exec_id] = threading.Event()
+        started = self._starting.setdefault(exec_id, threading.Event())
         try:
             yield
         finally:
-            del self._starting[exec_id]
+            self._starting.pop(exec_id, None)
             started.set()
 
     def note_start(self, live: Live, record: Exec, pid: int) -> None:
@@ -297,6 +304,7 @@ class Execs:
             for record in list(self._records.values()):
                 if record.container == container:
                     del self._records[record.id]
+                    self._starting.pop(record.id, None)
 
     def _tell(self, live: Live, action: str, record: Exec, **attributes: str) -> None:
         shown = action if action == "exec_die" else f"{action}: {' '.join(record.command)}"

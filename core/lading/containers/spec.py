@@ -154,8 +154,13 @@ def console_size(size: Sequence[int]) -> Json:
 
 
 def oci_user(user: User) -> Json:
-    """OCI ``process.user``."""
-    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+    """OCI ``process.user``.
+
+    The primary group is among the additional ones, too, as login(1) has it: a program that changes
+    its group (a set-group-ID one) keeps it, and with it what files refuse to that group.
+    """
+    groups = dict.fromkeys((user.gid, *user.groups))
+    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(groups)}
 
 
 def apparmor_profile(host: HostConfig, options: security.SecurityOptions) -> str:

@@ -205,7 +205,7 @@ def release_mounts(parts: Parts, record: Container) -> None:
     places.release(parts.run(record.id))
     for mount in record.mounts:
         if mount.type == "volume":
-            parts.volumes.unmount(mount.name, record.id)
+            volumes.unmount(parts, mount, record.id)
 
 
 def log_config(record: Container) -> LogConfig:

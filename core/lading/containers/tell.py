@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lading.containers.records import Container
+from lading.containers.records import Container, MountPoint
 from lading.store.events import Events
 
 
@@ -23,6 +23,25 @@ def event(events: Events, container: Container, action: str, **attributes: str) 
             "name": container.name,
             **attributes,
         },
+    )
+
+
+def mounted(events: Events, mount: MountPoint, container: str) -> None:
+    """Publish that a volume was mounted for a container."""
+    attributes = {
+        "container": container,
+        "destination": mount.destination,
+        "driver": mount.driver,
+        "propagation": mount.propagation,
+        "read/write": str(mount.rw).lower(),
+    }
+    events.publish("volume", "mount", mount.name, attributes)
+
+
+def unmounted(events: Events, mount: MountPoint, container: str) -> None:
+    """Publish that a volume is not mounted for a container any more."""
+    events.publish(
+        "volume", "unmount", mount.name, {"container": container, "driver": mount.driver}
     )
 
 

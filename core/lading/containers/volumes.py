@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.containers import places
+from lading.containers import places, tell
 from lading.containers.parts import Parts
 from lading.containers.records import Container, MountPoint
 from lading.errors import Invalid, NotFound
@@ -82,11 +82,18 @@ def sources(parts: Parts, record: Container, undo: ExitStack) -> dict[str, str]:
             found[mount.destination] = _bind_source(parts, mount)
         elif mount.type == "volume":
             path = parts.volumes.mount(mount.name, record.id)
-            undo.callback(parts.volumes.unmount, mount.name, record.id)
+            undo.callback(unmount, parts, mount, record.id)
+            tell.mounted(parts.events, mount, record.id)
             found[mount.destination] = (
                 below(run, path, mount.subpath) if mount.subpath else str(path)
             )
     return found
+
+
+def unmount(parts: Parts, mount: MountPoint, container_id: str) -> None:
+    """Undo what a start did with a volume; a second call does nothing."""
+    if parts.volumes.unmount(mount.name, container_id):
+        tell.unmounted(parts.events, mount, container_id)
 
 
 def check_bind_source(mount: MountPoint) -> None:

@@ -19,7 +19,8 @@ from lading.networks.records import HOST, NULL, Network
 from lading.networks.sandboxes import Parts
 from lading.store.clock import now
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+#: As Docker has them, but for what would not be told from a path or from "container:NAME".
+_NAME = re.compile(r"(?=.*\S)[^/:\x00-\x1f\x7f]+")
 _PREFIX = "com.docker.network.bridge."
 
 
@@ -27,8 +28,8 @@ def check(body: NetworkCreate) -> None:
     """Raises for what no network can be."""
     if not _NAME.fullmatch(body.name):
         raise Invalid(
-            f'invalid network name "{body.name}": letters, digits, "_", "." and "-", beginning '
-            "with a letter or digit"
+            f'invalid network name "{body.name}": any but blanks alone, without "/", ":" and '
+            "control characters"
         )
     if body.name in (*membership.PREDEFINED, "default"):
         raise Denied(f"operation is not permitted on predefined {body.name} network")

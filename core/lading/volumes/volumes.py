@@ -273,19 +273,19 @@ class Volumes:
             users.add(container)
             return Path(volume.mountpoint)
 
-    def unmount(self, name: str, container: str) -> None:
-        """Undo ``mount`` for one container; a second call does nothing."""
+    def unmount(self, name: str, container: str) -> bool:
+        """Undo ``mount`` for one container; false: it was not mounted, and nothing is done."""
         with self._lock:
             users = self._mounted.get(name)
             if users is None or container not in users:
-                return
+                return False
             users.discard(container)
-            if users:
-                return
-            del self._mounted[name]
-            volume = self._volumes.get(name)
-            if volume and volume.options:
-                unmount_all(volume.mountpoint)
+            if not users:
+                del self._mounted[name]
+                volume = self._volumes.get(name)
+                if volume and volume.options:
+                    unmount_all(volume.mountpoint)
+            return True
 
     def unmount_unused(self) -> None:
         """Unmount what an earlier daemon left mounted for containers that have ended since."""
