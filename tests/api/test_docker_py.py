@@ -343,3 +343,14 @@ def test_volumes_tell_of_each_mount(client: docker.DockerClient) -> None:
         ("mount", {**mounted, "destination": "/w", "read/write": "true"}),
         ("unmount", {"container": made.id, "driver": "local"}),
     ]
+
+
+def test_the_primary_group_is_a_supplementary_one_too(client: docker.DockerClient) -> None:
+    output = client.containers.run(
+        "busybox",
+        ["grep", "^Groups:", "/proc/self/status"],
+        user="1:2",
+        group_add=["77"],
+        remove=True,
+    )
+    assert output.split() == [b"Groups:", b"2", b"77"]
