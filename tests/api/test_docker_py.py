@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import secrets
+import shutil
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -354,3 +357,23 @@ def test_the_primary_group_is_a_supplementary_one_too(client: docker.DockerClien
         remove=True,
     )
     assert output.split() == [b"Groups:", b"2", b"77"]
+
+
+def test_a_directory_s_content_goes_under_the_name_of_the_target(
+    client: docker.DockerClient, daemon: Daemon, container, tmp_path: Path
+) -> None:
+    """``docker cp CONTAINER:/d/. new``: the archive's names begin with the dot."""
+    container.exec_run(["sh", "-c", "mkdir -p /d/e; echo x > /d/e/f; ln -s d /l"])
+    for path in ("/d/.", "/l/."):
+        pieces, stat = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+            assert [posixpath.normpath(n) for n in tar.getnames()] == [".", "e", "e/f"]
+        assert stat["name"] == "."
+        assert container.get_archive("/l")[1]["linkTarget"] == "/d"
+        for program in ("docker", "lading"):
+            for there, target in ((False, "new"), (True, "old")):
+                place = tmp_path / path.strip("/.") / program / target
+                (place if there else place.parent).mkdir(parents=True)
+                daemon.client(program, "cp", f"{container.id}:{path}", str(place))
+                assert (place / "e" / "f").read_text() == "x\n", (path, program, target)
+                shutil.rmtree(place.parent)

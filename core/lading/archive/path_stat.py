@@ -32,8 +32,10 @@ def describe(path: str) -> tuple[dict[str, Any], bytes]:
 
     Raises NotFound, and Invalid for loops of links and for a file that is asked for as a directory.
     """
-    absolute = posixpath.normpath("/" + path)
-    name = posixpath.basename(absolute) or "/"
+    absolute = posixpath.normpath("/" + path.lstrip("/"))
+    # A dot at the end is the name: clients put what is below into a directory of another name.
+    dot = path == "." or path.endswith("/.")
+    name = "." if dot else posixpath.basename(absolute) or "/"
     place = os.fsencode(absolute)
     # A trailing slash or dot asks for what a link leads to.
     follow = path.endswith(("/", "/."))
