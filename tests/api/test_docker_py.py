@@ -262,7 +262,7 @@ def test_a_link_is_removed_and_the_container_stays(
 
 
 def test_an_exec_s_terminal_is_resized_as_soon_as_the_start_is_answered(
-    client: docker.DockerClient, container
+    client: docker.DockerClient, container: Container
 ) -> None:
     """As clients do that ask on a second connection; the process may not run yet."""
     for _ in range(5):
@@ -360,7 +360,7 @@ def test_the_primary_group_is_a_supplementary_one_too(client: docker.DockerClien
 
 
 def test_a_directory_s_content_goes_under_the_name_of_the_target(
-    client: docker.DockerClient, daemon: Daemon, container, tmp_path: Path
+    client: docker.DockerClient, daemon: Daemon, container: Container, tmp_path: Path
 ) -> None:
     """``docker cp CONTAINER:/d/. new``: the archive's names begin with the dot."""
     container.exec_run(["sh", "-c", "mkdir -p /d/e; echo x > /d/e/f; ln -s d /l"])
