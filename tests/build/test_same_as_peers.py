@@ -3,109 +3,22 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
-import json
 import os
-import re
-import resource
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lading.testing.daemon import BUSYBOX, Daemon, busybox_image
+from lading.testing.peers import Buildah, Image, built_by_dockerd, differences
 from lading.testing.registries import needs, real_dockerd
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-Node = tuple[Any, ...]
-
-#: What the content decides in a line of history; and the way that Go prints a structure. Dockerds
-#: since 23 forget the space between an owner and what is copied.
-_CHANGING = re.compile(r" ?(file:|dir:|multi:)[0-9a-f]{64}|(HEALTHCHECK ).*")
-
-
-class Image:
-    """An image from the archive that ``save`` writes."""
-
-    def __init__(self, archive: bytes) -> None:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            (entry,) = json.loads(_read(tar, "manifest.json"))
-            self.document: dict[str, Any] = json.loads(_read(tar, entry["Config"]))
-            self.layers = [_nodes(_read(tar, name)) for name in entry["Layers"]]
-
-    def tree(self, count: int | None = None) -> dict[str, Node]:
-        """What a container of it sees, or of its first so many layers, by path."""
-        found: dict[str, Node] = {}
-        for layer in self.layers[:count]:
-            for name in layer:
-                above, _, last = name.rpartition("/")
-                if last == ".wh..wh..opq":
-                    gone = [p for p in found if p.startswith(above + "/")]
-                elif last.startswith(".wh."):
-                    victim = f"{above}/{last[4:]}".lstrip("/")
-                    gone = [p for p in found if p == victim or p.startswith(victim + "/")]
-                else:
-                    continue
-                for path in gone:
-                    del found[path]
-            found |= {n: v for n, v in layer.items() if not n.rpartition("/")[2].startswith(".wh.")}
-        return found
-
-    def config(self) -> dict[str, Any]:
-        """What a container of it starts with; what is empty is left out."""
-        config = dict(self.document.get("config") or {})
-        for name in ("Hostname", "Domainname", "Image", "ArgsEscaped"):
-            config.pop(name, None)
-        if config.get("WorkingDir") == "/":
-            del config["WorkingDir"]  # the default, which newer peers spell out
-        config = {name: value for name, value in config.items() if value}
-        config["Env"] = sorted(config.get("Env", []))
-        return {**config, "os": self.document["os"], "architecture": self.document["architecture"]}
-
-    def history(self) -> list[tuple[str, bool]]:
-        """What made it, and whether that made no layer."""
-        return [
-            (_CHANGING.sub(r"\1\2*", row.get("created_by", "")), bool(row.get("empty_layer")))
-            for row in self.document["history"]
-        ]
-
-
-def _read(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    assert file is not None
-    return file.read()
-
-
-def _nodes(layer: bytes) -> dict[str, Node]:
-    found: dict[str, Node] = {}
-    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
-        for entry in tar:
-            name = entry.name.removeprefix("./").strip("/")
-            if name in ("", "."):
-                continue
-            if entry.islnk():
-                found[name] = found[entry.linkname.removeprefix("./").strip("/")]
-                continue
-            content = tar.extractfile(entry).read() if entry.isreg() else b""  # type: ignore[union-attr]
-            attributes = {
-                k: v for k, v in entry.pax_headers.items() if k.startswith("SCHILY.xattr.")
-            }
-            mode = 0 if entry.issym() else entry.mode & 0o7777
-            kind = b"0" if entry.isreg() else entry.type
-            found[name] = (
-                kind, mode, entry.uid, entry.gid, entry.linkname,
-                hashlib.sha256(content).hexdigest() if content else "", tuple(attributes.items()),
-            )  # fmt: skip
-    return found
 
 
 @dataclass(frozen=True)
@@ -297,52 +210,26 @@ def peers(base: bytes) -> Iterator[dict[str, Build]]:
     (place / "base.tar").write_bytes(base)
     with real_dockerd(place / "dockerd") as docker:
         docker("load", input=base)
+        buildah = Buildah(place)
+        buildah("pull", f"docker-archive:{place}/base.tar")
         yield {
             "dockerd": functools.cache(functools.partial(by_dockerd, docker, place)),
-            "buildah": functools.cache(functools.partial(by_buildah, place)),
+            "buildah": functools.cache(functools.partial(by_buildah, buildah)),
         }
     patch.undo()
     shutil.rmtree(place, ignore_errors=True)
 
 
 def by_dockerd(docker: Callable[..., str], place: Path, case: Case, source: Path) -> Image:
-    docker("build", "-t", case.name, *case.flags, "-f", dockerfile(case, source), str(source))
-    saved = place / "saved.tar"
-    docker("save", "-o", str(saved), case.name)
-    return Image(saved.read_bytes())
+    return built_by_dockerd(docker, place, case.name, *words_of(case, source))
 
 
-def by_buildah(place: Path, case: Case, source: Path) -> Image:
-    def run(*words: str) -> None:
-        done = subprocess.run(
-            [
-                "buildah", f"--root={place}/b", f"--runroot={place}/r", "--storage-driver=vfs",
-                *words,
-            ],
-            capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{words}: {(done.stdout + done.stderr).decode()}"
-
-    if not (place / "b").exists():
-        run("pull", f"docker-archive:{place}/base.tar")
-    run(
-        "bud", "--format=docker", "--isolation=chroot", "--pull-never", "--identity-label=false",
-        *limits(),
-        "-t", case.name, *case.flags, "-f", dockerfile(case, source), str(source),
-    )  # fmt: skip
-    saved = place / "saved-by-buildah.tar"
-    saved.unlink(missing_ok=True)
-    run("push", case.name, f"docker-archive:{saved}:{case.name}")
-    return Image(saved.read_bytes())
+def by_buildah(buildah: Buildah, case: Case, source: Path) -> Image:
+    return buildah.build(case.name, *words_of(case, source))
 
 
-def limits() -> list[str]:
-    """Its own limits for buildah's commands: by default it raises them, which not all hosts let."""
-    numbers = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    return [
-        "--ulimit={}={}:{}".format(name, *resource.getrlimit(number))
-        for name, number in numbers.items()
-    ]
+def words_of(case: Case, source: Path) -> tuple[str, ...]:
+    return (*case.flags, "-f", dockerfile(case, source), str(source))
 
 
 def dockerfile(case: Case, source: Path) -> str:
@@ -360,8 +247,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_lading(daemon: Daemon, client: str, case: Case, source: Path) -> Image:
-    words = ("build", "-t", case.name, *case.flags, "-f", dockerfile(case, source), str(source))
-    daemon.client(client, *words)
+    daemon.client(client, "build", "-t", case.name, *words_of(case, source))
     return Image(daemon.client("lading", "save", case.name).stdout)
 
 
@@ -384,14 +270,6 @@ def test_image_is_the_same(
         for number in range(len(ours.layers)):
             # Not all drivers write the same down for it.
             assert differences(ours.tree(number + 1), theirs.tree(number + 1)) == "", number
-
-
-def differences(ours: dict[str, Node], theirs: dict[str, Node]) -> str:
-    return "\n".join(
-        f"{path}: {ours.get(path)} where theirs is {theirs.get(path)}"
-        for path in sorted({*ours, *theirs})
-        if ours.get(path) != theirs.get(path)
-    )
 
 
 @pytest.mark.parametrize("case", [CASES[0]], ids=lambda case: case.name)

@@ -176,7 +176,7 @@ def debian_registry(root: Path, *, tls: bool = False, users: bool = False) -> It
 
 
 @contextmanager
-def real_dockerd(root: Path) -> Iterator[Callable[..., str]]:
+def real_dockerd(root: Path, driver: str = "vfs") -> Iterator[Callable[..., str]]:
     """A real dockerd on a root of its own: called with the arguments of ``docker``."""
     needs("dockerd", "docker")
     root.mkdir(exist_ok=True)
@@ -188,7 +188,7 @@ def real_dockerd(root: Path) -> Iterator[Callable[..., str]]:
                 [
                     "dockerd", f"--data-root={root}/data", f"--exec-root={root}/run",
                     f"--pidfile={root}/pid", f"--host={address}", "--bridge=none",
-                    "--iptables=false", "--ip6tables=false", "--storage-driver=vfs",
+                    "--iptables=false", "--ip6tables=false", f"--storage-driver={driver}",
                     "--insecure-registry=127.0.0.0/8", f"--config-file={root}/config.json",
                 ],
                 root / "log",
@@ -200,7 +200,7 @@ def real_dockerd(root: Path) -> Iterator[Callable[..., str]]:
         def docker(*arguments: str, input: bytes | None = None) -> str:
             done = subprocess.run(
                 ["docker", "-H", address, *arguments],
-                input=input, capture_output=True, timeout=120, check=False,
+                input=input, capture_output=True, timeout=300, check=False,
                 env={**os.environ, "DOCKER_CONFIG": str(root / "config")},
             )  # fmt: skip
             text = done.stdout.decode(errors="replace")

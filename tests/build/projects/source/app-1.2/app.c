@@ -1,0 +1,2 @@
+#include <stdio.h>
+int main(void) { puts("app " VERSION); return 0; }
