@@ -163,9 +163,15 @@ class Buildah:
 
 
 def _limits() -> list[str]:
-    """Its own limits for buildah's commands: by default it raises them, which not all hosts let."""
-    numbers = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    return [
-        "--ulimit={}={}:{}".format(name, *resource.getrlimit(number))
-        for name, number in numbers.items()
-    ]
+    """Its own limits for buildah's commands: by default it raises them, which not all hosts let.
+
+    It starts with lowering its number of processes to the kernel's highest process ID.
+    """
+    highest = int(Path("/proc/sys/kernel/pid_max").read_text())
+    limits = {"nofile": resource.getrlimit(resource.RLIMIT_NOFILE)}
+    soft, hard = (
+        highest if limit == resource.RLIM_INFINITY else min(limit, highest)
+        for limit in resource.getrlimit(resource.RLIMIT_NPROC)
+    )
+    limits["nproc"] = (soft, hard)
+    return [f"--ulimit={name}={soft}:{hard}" for name, (soft, hard) in limits.items()]
