@@ -21,7 +21,7 @@ from lading_fs_btrfs.subvolumes import FIRST_FREE_OBJECTID as ROOT
 from lading_fs_btrfs.subvolumes import GET_SUBVOL_INFO
 
 _TREE_SEARCH_V2 = 0xC0709411
-_START_SYNC, _WAIT_SYNC = 0x80089418, 0x40089416
+_SYNC = 0x9408
 
 #: tree (0: that of the descriptor); objectid, offset and transid from and to; type from and to; how
 #: many; size of the buffer that follows.
@@ -70,10 +70,12 @@ class Tree:
         return int.from_bytes(buffer[_OTRANSID], "little")
 
     def sync(self) -> None:
-        """Write the records that are only in memory to the tree: searches see nothing else."""
-        transaction = bytearray(8)
-        fcntl.ioctl(self._descriptor, _START_SYNC, transaction)
-        fcntl.ioctl(self._descriptor, _WAIT_SYNC, transaction)
+        """Write the records that are only in memory to the tree: searches see nothing else.
+
+        Of data appended to a file there is no record, in no transaction, before it is written back:
+        BTRFS_IOC_SYNC does that, BTRFS_IOC_START_SYNC does not.
+        """
+        fcntl.ioctl(self._descriptor, _SYNC)
 
     def _items(
         self, first: tuple[int, int, int], last: tuple[int, int, int], since: int = 0

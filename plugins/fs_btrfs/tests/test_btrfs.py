@@ -168,3 +168,14 @@ def test_changed_paths_read_what_was_changed_and_not_the_whole_tree(backend: Btr
     (top / "9/39").unlink()
     assert list(backend.changed_paths(key="a")) == [b"7", b"7/new", b"9", b"9/39"]
     assert backend.usage(key="a").inodes < 10
+
+
+def test_data_appended_just_now_is_a_change(backend: Btrfs) -> None:
+    """btrfs has no record of it before it is written back."""
+    base = Path(backend.prepare(key="making", parent="", labels={})[0].source)
+    (base / "f").write_text("old\n")
+    backend.commit(key="making", name="base")
+    top = Path(backend.prepare(key="a", parent="base", labels={})[0].source)
+    with (top / "f").open("a") as file:
+        file.write("new\n")
+    assert list(backend.changed_paths(key="a")) == [b"f"]
