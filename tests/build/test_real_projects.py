@@ -104,7 +104,10 @@ def saved(lading: Daemon, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def dockerd(saved: Path, place: Path) -> Iterator[Callable[..., str]]:
-    with real_dockerd(place / "dockerd", "overlay2") as docker, pytest.MonkeyPatch.context() as env:
+    with (
+        real_dockerd(place / "dockerd", "--storage-driver=overlay2") as docker,
+        pytest.MonkeyPatch.context() as env,
+    ):
         env.setenv("DOCKER_BUILDKIT", "0")
         docker("load", "-i", str(saved))
         yield docker
@@ -113,7 +116,7 @@ def dockerd(saved: Path, place: Path) -> Iterator[Callable[..., str]]:
 @pytest.fixture(scope="module")
 def buildah(saved: Path, place: Path) -> Buildah:
     needs("buildah")
-    made = Buildah(place, "overlay")
+    made = Buildah(place, "--storage-driver=overlay")
     made("pull", f"docker-archive:{saved}")
     return made
 

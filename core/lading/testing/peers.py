@@ -136,9 +136,9 @@ class Buildah:
     A tmpfs that a RUN mounts on a directory that is there makes its 1.28 delete the whole root.
     """
 
-    def __init__(self, place: Path, driver: str = "vfs") -> None:
+    def __init__(self, place: Path, storage: str = "--storage-driver=vfs") -> None:
         self.place = place
-        self._storage = [f"--root={place}/b", f"--runroot={place}/r", f"--storage-driver={driver}"]
+        self._storage = [f"--root={place}/b", f"--runroot={place}/r", storage]
 
     def __call__(self, *words: str) -> str:
         """Run it; raises AssertionError with its output."""

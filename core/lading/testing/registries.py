@@ -176,7 +176,7 @@ def debian_registry(root: Path, *, tls: bool = False, users: bool = False) -> It
 
 
 @contextmanager
-def real_dockerd(root: Path, driver: str = "vfs") -> Iterator[Callable[..., str]]:
+def real_dockerd(root: Path, storage: str = "--storage-driver=vfs") -> Iterator[Callable[..., str]]:
     """A real dockerd on a root of its own: called with the arguments of ``docker``."""
     needs("dockerd", "docker")
     root.mkdir(exist_ok=True)
@@ -188,7 +188,7 @@ def real_dockerd(root: Path, driver: str = "vfs") -> Iterator[Callable[..., str]
                 [
                     "dockerd", f"--data-root={root}/data", f"--exec-root={root}/run",
                     f"--pidfile={root}/pid", f"--host={address}", "--bridge=none",
-                    "--iptables=false", "--ip6tables=false", f"--storage-driver={driver}",
+                    "--iptables=false", "--ip6tables=false", storage,
                     "--insecure-registry=127.0.0.0/8", f"--config-file={root}/config.json",
                 ],
                 root / "log",
