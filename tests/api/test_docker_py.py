@@ -21,6 +21,9 @@ from lading.testing.daemon import Daemon
 
 pytestmark = pytest.mark.root
 
+#: docker-py loses what arrives together with the head of the answer (its buffered reader keeps it).
+LATER = "sleep 0.5"
+
 
 @pytest.fixture(params=["1.24", "1.41", "auto"], scope="module")
 def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[docker.DockerClient]:
@@ -56,12 +59,14 @@ def test_errors_are_recognised(client: docker.DockerClient) -> None:
 
 
 def test_exec_separates_stdout_from_stderr(container: Container) -> None:
-    code, output = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
+    code, output = container.exec_run(
+        ["sh", "-c", f"{LATER}; echo out; echo err >&2; exit 4"], demux=True
+    )
     assert (code, output) == (4, (b"out\n", b"err\n"))
 
 
 def test_exec_streams(container: Container) -> None:
-    _, pieces = container.exec_run(["sh", "-c", "echo a; echo b"], stream=True)
+    _, pieces = container.exec_run(["sh", "-c", f"{LATER}; echo a; echo b"], stream=True)
     assert b"".join(pieces) == b"a\nb\n"
 
 
@@ -195,9 +200,10 @@ def test_a_wait_ends_although_the_container_is_started_anew(client: docker.Docke
 def test_what_an_exec_writes_is_framed_as_its_start_says(
     client: docker.DockerClient, container: Container
 ) -> None:
-    made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
+    hello = ["sh", "-c", f"{LATER}; echo hello"]
+    made = client.api.exec_create(container.id, hello, tty=True)
     assert client.api.exec_start(made) == b"hello\r\n"
-    made = client.api.exec_create(container.id, ["echo", "hello"], tty=True)
+    made = client.api.exec_create(container.id, hello, tty=True)
     assert client.api.exec_start(made, tty=True) == b"hello\r\n"
 
 
