@@ -119,7 +119,8 @@ class LifeCycle(KitBase):
         box = case.sleeping()
         first = case.backend.processes(container=box.container)
         for number in range(3):
-            code = box.exec("sh", "-c", f"sleep 1000 >/dev/null 2>&1 & exit {number}").code
+            # By its path, as in test_exec_is_in_the_cgroup.
+            code = box.exec("sh", "-c", f"/bin/sleep 1000 >/dev/null 2>&1 & exit {number}").code
             case.expect(number, code)
         case.expect(len(first) + 3, len(box.processes()))
 
