@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal as signals
@@ -19,6 +20,8 @@ from lading.linux.cgroups import UNIFIED, Cgroup, hierarchies
 from lading.linux.mounts import IDMAP, mount_recipe
 from lading.linux.namespaces import IdMap, new_user_namespace, unshare_mounts
 from lading_isolation_oci.binary import Binary, read_pid
+
+log = logging.getLogger(__name__)
 
 #: Binaries whose name is not the backend's.
 USUAL_BINARIES = {"kata": "kata-runtime"}
@@ -198,6 +201,11 @@ class Runtime:
             self.binary.call(container, "delete", "--force", container.id)
         except (NotFound, FileNotFoundError):
             pass
+        except LadingError as error:
+            # runc since 1.3 runs these hooks last, and fails with them.
+            if not (self._has_poststop(container) and self._is_gone(container)):
+                raise
+            log.warning("container %s is deleted, although: %s", container.id, error)
         shutil.rmtree(container.state / "runtime", ignore_errors=True)
         for name in ("pid", "log.json"):
             (container.state / name).unlink(missing_ok=True)
@@ -213,6 +221,18 @@ class Runtime:
         pid = self._init(container)
         path = (_config(container).get("linux") or {}).get("cgroupsPath")
         return Cgroup.at(path) if path else Cgroup.of_process(pid)
+
+    def _has_poststop(self, container: Container) -> bool:
+        return bool((_config(container).get("hooks") or {}).get("poststop"))
+
+    def _is_gone(self, container: Container) -> bool:
+        """Whether the binary has forgotten it and none of its processes is left."""
+        try:
+            self._status(container)
+        except NotFound:
+            path = (_config(container).get("linux") or {}).get("cgroupsPath")
+            return not (path and Cgroup.at(path).processes())
+        return False
 
     def _is_paused(self, container: Container) -> bool:
         """Whether it is frozen; no longer, when it has ended and was deleted meanwhile."""
