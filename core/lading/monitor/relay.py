@@ -99,7 +99,8 @@ def _fork(sockets: int) -> int:
         process.set_name("lading-relay")
         process.oom_score_adj(0)
         # The container's streams must not stay open because of this process.
-        os.dup2(sockets, 3, inheritable=False)
+        if sockets != 3:  # dup3(2) refuses to do nothing
+            os.dup2(sockets, 3, inheritable=False)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         _Carrier(socket.socket(fileno=3)).run()
         status = 0
@@ -234,7 +235,14 @@ class _Connection:
         self._client, self._server = _End(client), _End(server)
         self._client.other, self._server.other = self._server, self._client
         count(1)
-        for end in (self._client, self._server):
+        # What ends before it is connected would be reset, not half-closed: the client waits.
+        loop.watch(server.fileno(), OUT, self._on_connected)
+
+    def _on_connected(self, events: int) -> None:
+        if self._server.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._close()
+            return
+        for end in (self._server, self._client):
             self._watch(end)
 
     def _watch(self, end: _End) -> None:

@@ -1,0 +1,58 @@
+"""What the relay of published ports does with connections that are slow to be made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lading.monitor.loop import Loop
+from lading.monitor.relay import Relay
+from lading.networks.ports import Held
+
+
+@contextmanager
+def relayed(target: int) -> Iterator[int]:
+    """A port of ::1 from which a process carries to a port of 127.0.0.1."""
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    port = listener.getsockname()[1]
+    with Held("127.0.0.1") as held:
+        held.keep([listener], target)
+        held.seal()
+    found = held.descriptors()
+    if (monitor := os.fork()) == 0:
+        try:
+            loop = Loop()
+            Relay(loop, found["relay"], found["relayed"], lambda pid, ended: None)
+            while True:
+                loop.step()
+        finally:
+            os._exit(1)
+    try:
+        yield port
+    finally:
+        os.kill(monitor, signal.SIGKILL)
+        os.waitpid(monitor, 0)
+        held.close()
+
+
+def test_a_client_that_ends_before_the_connection_is_made() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        server.settimeout(10)
+        port = server.getsockname()[1]
+        # As long as this one waits, the kernel answers to no other.
+        first = socket.create_connection(("127.0.0.1", port))
+        with first, relayed(port) as outside, socket.create_connection(("::1", outside)) as client:
+            client.settimeout(10)
+            client.shutdown(socket.SHUT_WR)
+            time.sleep(0.3)  # the relay has seen it meanwhile
+            server.accept()[0].close()
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(10)
+                assert peer.recv(100) == b""
+                peer.sendall(b"answer")
+            assert client.recv(100) == b"answer"
