@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from lading.archive import Archives
+from lading.build import context
 from lading.build.plain import Plain, PlainSources, Special
 from lading.build.sources import Digests, Sources, content_of
 from lading.errors import NotFound
@@ -103,6 +108,27 @@ def test_damaged_and_compressed_ones() -> None:
         Plain(whole[:700])
     with pytest.raises(Special):
         Plain(packed(lambda tar: tar.addfile(entry("f")), "w:gz"))
+
+
+def test_what_a_failed_unpacking_has_left_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spool(stream: context.Readable, directory: Path, archives: Archives) -> Digests:
+        (directory / "f").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(context, "spool", spool)
+    place = tmp_path / "context"
+    place.mkdir()
+    files = context.Context(place, cast("Archives", None))
+    files.receive(io.BytesIO(packed(lambda tar: tar.addfile(entry("f")))), "")
+    with pytest.raises(OSError, match="No space left"):
+        print(files.directory)
+    files.drop()
+    give_up = time.monotonic() + 10
+    while place.exists() and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert not place.exists()
 
 
 @pytest.mark.root

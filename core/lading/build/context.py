@@ -116,10 +116,13 @@ class Context:
     def drop(self) -> None:
         """Remove it; nobody has to wait for that, what a kill leaves goes at the next start."""
         with self._lock:
-            unpacked, self._held = not self._held, b""
-        if not unpacked:
+            self._held = b""
+        try:
+            # Of one that was only held in memory there is nothing else.
             self.place.rmdir()
             return
+        except OSError:
+            pass
         away = functools.partial(shutil.rmtree, self.place, ignore_errors=True)
         threading.Thread(target=away, name="build-context", daemon=True).start()
 
