@@ -304,7 +304,9 @@ class Execs:
             for record in list(self._records.values()):
                 if record.container == container:
                     del self._records[record.id]
-                    self._starting.pop(record.id, None)
+                    if (starting := self._starting.pop(record.id, None)) is not None:
+                        # Its client has gone before it came to a start.
+                        starting.set()
 
     def _tell(self, live: Live, action: str, record: Exec, **attributes: str) -> None:
         shown = action if action == "exec_die" else f"{action}: {' '.join(record.command)}"
