@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
 INCLUDED = ("ca-certificates", "gcc", "libc6-dev", "make", "python3", "python3-pip", "python3-venv")
 #: What builds install from the repository.
 PACKAGES = ("adduser", "gosu", "jq", "libcap2-bin", "nginx-light", "tini")
@@ -49,7 +48,7 @@ _LEFT_OUT = (
 def debian_base(packages: Sequence[str] = PACKAGES, wheels: Sequence[str] = WHEELS) -> Path:
     """The archive (tar) of the root file system, from the cache or made now.
 
-    Raises RuntimeError with the output of what failed, such as a mirror that is out of reach.
+    Raises ConnectionError with the output of what failed: nearly always a mirror out of reach.
     """
     said = repr(
         (SUITE, INCLUDED, packages, wheels, sorted(_CONFIGURATION.items()), _DPKG, _LEFT_OUT)
@@ -73,10 +72,8 @@ def debian_base(packages: Sequence[str] = PACKAGES, wheels: Sequence[str] = WHEE
 def _make(root: Path, packages: Sequence[str], wheels: Sequence[str]) -> None:
     (root / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True)
     (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(_DPKG)
-    _run(
-        "debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}",
-        SUITE, str(root), MIRROR,
-    )  # fmt: skip
+    included = f"--include={','.join(INCLUDED)}"
+    _run("debootstrap", "--variant=minbase", included, SUITE, str(root))
     for folder in (REPOSITORY, f"{REPOSITORY}/partial", WHEELHOUSE):
         (root / folder).mkdir()
     install = f"apt-get -o Dir::Cache::archives=/{REPOSITORY} install -y --no-install-recommends"
@@ -119,5 +116,5 @@ def _run(*words: str) -> str:
     )  # fmt: skip
     if done.returncode:
         text = (done.stdout + done.stderr).decode(errors="replace")
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}\n{text[-4000:]}")
+        raise ConnectionError(f"{' '.join(words)}: exit {done.returncode}\n{text[-4000:]}")
     return done.stdout.decode()
