@@ -92,7 +92,10 @@ class BundleBackend(ABC):
         """Freeze the cgroup."""
         state = State.load(container)
         os.close(state.pidfd())
-        state.group.freeze()
+        try:
+            state.group.freeze()
+        except FileNotFoundError as error:
+            raise NotFound(f'container "{container.id}" has just ended') from error
 
     @hookimpl
     def resume(self, container: Container) -> None:
