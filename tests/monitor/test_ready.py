@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from lading.monitor import Spawner
+from lading.monitor import Launch, Spawner, process, starter, wire
 
 Wait = Callable[[Callable[[], bool]], None]
 
@@ -78,3 +80,31 @@ def test_a_spawner_that_was_killed_is_replaced(
     assert containers.launch_by(spawner, "/bin/true").wait(30).code == 0
     assert spawner.pid != first
     assert running.state().status == "running"
+
+
+def test_the_daemon_hears_of_the_container_before_of_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A monitor may tell of an end as soon as it knows of the container."""
+    request, source = socket.socketpair()
+    daemon, connection = socket.socketpair()
+    birth = {"container": "c", "pid": 1, "started_at": 1.0}
+
+    def ends_at_once(*_: object) -> None:
+        wire.send(connection, {"event": "exit"})
+
+    monkeypatch.setattr(starter, "_launch", lambda *_: (birth, []))
+    monkeypatch.setattr(wire, "send_to_kin", ends_at_once)
+    launch = Launch("c", "plain", tmp_path, tmp_path)
+    wire.send(daemon, {"launch": launch.to_wire(), "fds": []})
+    socket.send_fds(request, [b"x"], [connection.fileno()])
+    name = Path("/proc/self/comm").read_text()
+    try:
+        starter.launch({"plain": MagicMock()}, source, MagicMock())
+    finally:
+        process.set_name(name.strip())
+    receiver = wire.Receiver(daemon)
+    assert [set(receiver.receive()[0]) & {"container", "event"} for _ in range(2)] == [
+        {"container"},
+        {"event"},
+    ]

@@ -130,15 +130,16 @@ def launch(
             _in_time(asked.isolation, asked.hook_timeout),
         ):
             birth, given = _launch(loaded.hook, asked, container, named)
-        wire.send_to_kin(sock, birth, given)
     except BaseException as error:
         remove_socket(str(asked.run))
         wire.send(connection, {"error": to_wire(error)})
         return
     try:
+        # Before the monitor knows, which may have the container's end to tell at once.
         wire.send(connection, first_state(birth, os.getppid()))
     except OSError:
         pass  # the daemon is gone; its successor will ask the monitor
+    wire.send_to_kin(sock, birth, given)
     if not asked.start:
         # Nothing must stay open because of this process, which waits, perhaps for long.
         connection.detach()
