@@ -28,8 +28,10 @@ _EARLY = ["9p", "9pnet_virtio", "virtio_pci", "virtio_blk", "ext4", "overlay"]
 _MODULES = (
     "aufs overlay loop quota_v2 xfs bridge veth iptable_nat iptable_filter ip6table_nat"
     " ip6table_filter xt_MASQUERADE xt_addrtype xt_conntrack xt_nat xt_comment xt_tcpudp xt_mark"
-    " ipt_REJECT nf_conntrack_netlink nf_tables nft_chain_nat nft_masq nft_ct"
+    " ipt_REJECT nf_conntrack_netlink"
 )
+#: Not for user-mode-linux, which has nf_tables without its chains of the type nat.
+_NFTABLES = " nf_tables nft_chain_nat nft_masq nft_ct"
 
 #: What a module's ".modinfo" section says of the modules that it needs.
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
@@ -48,7 +50,7 @@ def uml(command: str, folder: Path, memory: str = "1500M", seconds: int = 900) -
             f"init={HERE / 'init.sh'}",
             "con=null",
             "con0=null,fd:1",
-            *_told(command, folder, UML_MODULES),
+            *_told(command, folder, UML_MODULES, _MODULES),
         ],
         seconds,
     )
@@ -76,7 +78,13 @@ def qemu(
             *_share("root", Path("/"), ",readonly=on"),
             *_share("folder", folder, ""),
             "-append",
-            " ".join(["console=ttyS0", "panic=-1", *_told(command, folder, modules)]),
+            " ".join(
+                [
+                    "console=ttyS0",
+                    "panic=-1",
+                    *_told(command, folder, modules, _MODULES + _NFTABLES),
+                ]
+            ),
         ],
         seconds,
     )
@@ -103,10 +111,10 @@ def in_order(top: Path, wanted: Iterable[str]) -> list[Path]:
     return list(found.values())
 
 
-def _told(command: str, folder: Path, modules: Path) -> list[str]:
+def _told(command: str, folder: Path, top: Path, modules: str) -> list[str]:
     """What ``init.sh`` reads: words of the kernel's command line become its environment."""
     (folder / "command").write_text(command)
-    (folder / "modules").write_text("".join(f"{m}\n" for m in in_order(modules, _MODULES.split())))
+    (folder / "modules").write_text("".join(f"{m}\n" for m in in_order(top, modules.split())))
     return [
         "quiet",
         f"LADING_GUEST={folder}",
