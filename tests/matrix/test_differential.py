@@ -121,12 +121,6 @@ ACCEPTED = (
         "crun gives standard input to the container's user, also when it is the null device",
     ),
     Accepted("crun", "mounts", r"/dev/console ", "crun binds the console without flags"),
-    Accepted(
-        "crun",
-        "process",
-        r"500$",
-        "crun gives the container's OOM score to the init, not to what is executed later",
-    ),
     *(
         Accepted("crun", section, r"\./core ", "crun links /dev/core to what this kernel lacks")
         for section in ("devices", "links")
