@@ -84,6 +84,7 @@ def test_directories_without_an_entry() -> None:
     "entries",
     [
         [entry("s", tarfile.SYMTYPE)],
+        [entry("d/" * 100 + "f")],
         [entry("f"), entry("h", tarfile.LNKTYPE)],
         [entry("p", tarfile.FIFOTYPE)],
         [entry("f"), entry("./f")],

@@ -27,6 +27,10 @@ class Special(Exception):
     """An archive has what only a filesystem can tell the meaning of, or is damaged."""
 
 
+#: Directories above a file; each is a name of its own in memory.
+_DEEPEST = 64
+
+
 class Plain:
     """The files and directories of an archive that has nothing else, each of them once.
 
@@ -59,6 +63,8 @@ class Plain:
     def _add(self, path: bytes, entry: headers.Entry, content: bytes) -> None:
         if not path:
             return
+        if path.count(b"/") > _DEEPEST:
+            raise Special
         above = posixpath.dirname(path)
         while above:
             if not stat.S_ISDIR(self._modes.setdefault(above, stat.S_IFDIR | 0o755)):
