@@ -113,6 +113,17 @@ def test_many_ends_that_hang_hold_up_no_other(faulty: Daemon) -> None:
     assert done.returncode == 3
 
 
+def test_the_daemon_ends_although_an_end_hangs(faulty: Daemon) -> None:
+    faulty.client("lading", "run", "-d", "--name", "last", "busybox", "sleep", "99")
+    hang(faulty, "isolation", "delete")
+    faulty.client("lading", "kill", "last")
+    is_busy(faulty, "the release of its isolation", "rm", "-f", "last")
+    faulty.stop()
+    faulty.start()
+    assert faulty.client("lading", "wait", "last").stdout == b"137\n"
+    faulty.client("lading", "rm", "last")
+
+
 def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [find_client("lading"), "-H", daemon.host, *arguments],

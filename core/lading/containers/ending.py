@@ -29,6 +29,8 @@ LOST = 137
 #: So many ends are dealt with at a time, unless that takes some of them this long, in seconds.
 _AT_ONCE = 16
 _PATIENCE = 2.0
+#: How long the end of the daemon waits for all of them.
+_CLOSING_SECONDS = 5.0
 
 
 class Endings:
@@ -213,5 +215,7 @@ class Endings:
         for live in self._table:
             if live.restart is not None:
                 live.restart.cancel()
+        # A hook that hangs in one keeps it from its end; the next daemon sees what was left to do.
+        give_up = time.monotonic() + _CLOSING_SECONDS
         for thread in tuple(self._threads):
-            thread.join()
+            thread.join(max(0, give_up - time.monotonic()))
