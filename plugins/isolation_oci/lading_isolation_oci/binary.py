@@ -167,7 +167,9 @@ def failure(container: Container, command: str, stderr: bytes) -> Exception:
         message = message.removeprefix(prefix)
     # The runtimes have no error numbers: their texts are all that tells one kind from another.
     ended = re.search(r"^the container .* is not running", message) and command != "exec"
-    if ended or re.search(r"container.*does not exist|container not running", message):
+    # crun's words when another call removes the container at this moment.
+    removed = re.search(r"^error opening file `.*/status`: No such file", message)
+    if ended or removed or re.search(r"container.*does not exist|container not running", message):
         return NotFound(f"{command}: {message}")
     if re.search(
         r"cannot (start|exec in) a (container|stopped|paused)|start an already running"

@@ -238,6 +238,8 @@ class Runtime:
         """Whether it is frozen; no longer, when it has ended and was deleted meanwhile."""
         try:
             return self._status(container) == "paused"
+        except NotFound:
+            return False
         except LadingError:
             if (container.state / "pid").exists():
                 raise

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lading.errors import StartFailed
+from lading.errors import NotFound, StartFailed
 from lading_isolation_oci import binary
 
 
@@ -33,3 +33,9 @@ def test_why_no_program_runs(text: str, number: int, told: str, tmp_path: Path) 
     error = binary.failure(container, "create", text.encode())
     assert isinstance(error, StartFailed)
     assert (error.errno, told in str(error)) == (number, True)
+
+
+def test_a_container_that_is_removed_meanwhile_is_not_found(tmp_path: Path) -> None:
+    container: Any = SimpleNamespace(state=tmp_path, id="c")
+    text = b"error opening file `/run/x/runtime/c/status`: No such file or directory"
+    assert isinstance(binary.failure(container, "state", text), NotFound)
