@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
-from typing import Any
 
 import pytest
 
@@ -120,32 +117,21 @@ def test_an_exec_keeps_its_exit_code_over_a_restart(scratch_daemon: Daemon, clie
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"on\n"
-        (exec_id,) = api(daemon, "GET", "/containers/c/json")["ExecIDs"]
-        waiting = api(daemon, "POST", "/containers/c/exec", {"Cmd": ["sh", "-c", "exit 4"]})["Id"]
-        failing = api(daemon, "POST", "/containers/c/exec", {"Cmd": ["nothing"]})["Id"]
-        api(daemon, "POST", f"/exec/{failing}/start", {"Detach": True})
+        (exec_id,) = daemon.api("GET", "/containers/c/json")["ExecIDs"]
+        waiting = daemon.api("POST", "/containers/c/exec", {"Cmd": ["sh", "-c", "exit 4"]})["Id"]
+        failing = daemon.api("POST", "/containers/c/exec", {"Cmd": ["nothing"]})["Id"]
+        daemon.api("POST", f"/exec/{failing}/start", {"Detach": True})
         daemon.kill()
         daemon.start()
-        found = api(daemon, "GET", f"/exec/{exec_id}/json")
+        found = daemon.api("GET", f"/exec/{exec_id}/json")
         assert (found["Running"], found["ProcessConfig"]["arguments"]) == (True, ["-c", script])
-        assert api(daemon, "GET", f"/exec/{failing}/json")["ExitCode"] == 127
+        assert daemon.api("GET", f"/exec/{failing}/json")["ExitCode"] == 127
         daemon.client(client, "exec", "c", "touch", "/go")
         assert running.wait(30) == 7
-    ended = api(daemon, "GET", f"/exec/{exec_id}/json")
+    ended = daemon.api("GET", f"/exec/{exec_id}/json")
     assert (ended["Running"], ended["ExitCode"]) == (False, 7)
-    api(daemon, "POST", f"/exec/{waiting}/start", {"Detach": True})
+    daemon.api("POST", f"/exec/{waiting}/start", {"Detach": True})
     give_up = time.monotonic() + 10
-    while (found := api(daemon, "GET", f"/exec/{waiting}/json"))["ExitCode"] is None:
+    while (found := daemon.api("GET", f"/exec/{waiting}/json"))["ExitCode"] is None:
         assert time.monotonic() < give_up
     assert found["ExitCode"] == 4
-
-
-def api(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
-    connection = http.client.HTTPConnection("lading")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(daemon.socket))
-    headers = {"Content-Type": "application/json"}
-    connection.request(method, path, json.dumps(body) if body else None, headers)
-    answer = connection.getresponse().read()
-    connection.close()
-    return json.loads(answer) if answer.startswith(b"{") else None

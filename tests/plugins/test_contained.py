@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 from throwaway import COPIES, install
 
-from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
+from lading.testing.daemon import Daemon, busybox_image, nothing_left
 
 pytestmark = pytest.mark.root
 
@@ -187,16 +186,6 @@ def still_serves(daemon: Daemon) -> None:
     daemon.client("lading", "info", timeout=30)
 
 
-def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
-    """Send a request without waiting for its answer."""
-    return subprocess.Popen(
-        [find_client("lading"), "-H", daemon.host, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
 def test_a_hook_that_dies_fails_its_own_container_only(odd: Daemon) -> None:
     flags = ["--name", "dies", "--runtime", "odd-dies"]
     done = odd.client("lading", "run", *flags, "busybox", "true", check=False, timeout=30)
@@ -208,7 +197,7 @@ def test_a_hook_that_dies_fails_its_own_container_only(odd: Daemon) -> None:
 @pytest.mark.parametrize("hook", ["create", "start"])
 def test_a_start_that_hangs_fails_in_the_end(odd: Daemon, hook: str) -> None:
     flags = ["--name", hook, "--runtime", f"odd-{hook}"]
-    with begin(odd, "run", *flags, "busybox", "true") as hanging:
+    with odd.begin("run", *flags, "busybox", "true") as hanging:
         still_serves(odd)
         said, _ = hanging.communicate(timeout=60)
     assert hanging.returncode in (125, 126, 127)
@@ -219,7 +208,7 @@ def test_a_start_that_hangs_fails_in_the_end(odd: Daemon, hook: str) -> None:
 def test_an_exec_that_hangs_leaves_the_container_alone(odd: Daemon) -> None:
     flags = ["-d", "--name", "exec", "--runtime", "odd-exec"]
     odd.client("lading", "run", *flags, "busybox", "sh", "-c", "sleep 6; exit 5")
-    with begin(odd, "exec", "exec", "true") as hanging:
+    with odd.begin("exec", "exec", "true") as hanging:
         still_serves(odd)
         said, _ = hanging.communicate(timeout=60)
     assert b'isolation backend "odd-exec" did not answer within 3 s' in said
@@ -239,7 +228,7 @@ def test_an_exec_that_hangs_leaves_the_container_alone(odd: Daemon) -> None:
 def test_a_hook_that_hangs_stalls_nobody_else(odd: Daemon, hook: str, command: str) -> None:
     flags = ["-d", "--name", hook, "--runtime", f"odd-{hook}"]
     odd.client("lading", "run", *flags, "busybox", "sleep", "1000")
-    with begin(odd, *command.split(), hook) as hanging:
+    with odd.begin(*command.split(), hook) as hanging:
         try:
             time.sleep(1)
             still_serves(odd)

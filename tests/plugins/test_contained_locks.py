@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
+from lading.testing.daemon import Daemon, busybox_image, nothing_left
 
 pytestmark = pytest.mark.root
 
@@ -75,7 +70,7 @@ def test_requests_for_a_container_whose_hook_hangs_fail_in_time(
     flags = [] if verb == "create" else ["-d"]
     faulty.client("lading", verb, *flags, "--name", name, "--net", name, "busybox", "sleep", "99")
     hang(faulty, role, hook)
-    with begin(faulty, *command.split(), name) as hanging:
+    with faulty.begin(*command.split(), name) as hanging:
         try:
             time.sleep(1)
             served(faulty, name)
@@ -90,7 +85,7 @@ def test_an_end_that_hangs(faulty: Daemon) -> None:
     faulty.client("lading", "run", "-d", "--name", "ends", "busybox", "sleep", "99")
     hang(faulty, "network", "unpublish")
     hang(faulty, "isolation", "delete")
-    with begin(faulty, "rm", "-f", "ends") as hanging:
+    with faulty.begin("rm", "-f", "ends") as hanging:
         try:
             assert hanging.poll() is None
             assert faulty.client("lading", "wait", "ends", timeout=30, check=False)
@@ -102,13 +97,13 @@ def test_an_end_that_hangs(faulty: Daemon) -> None:
 
 def test_many_ends_that_hang_hold_up_no_other(faulty: Daemon) -> None:
     config = {"Image": "busybox", "Cmd": ["sleep", "99"]}
-    ids = [call(faulty, "POST", "/containers/create", config)["Id"] for _ in range(18)]
+    ids = [faulty.api("POST", "/containers/create", config)["Id"] for _ in range(18)]
     for one in ids:
-        call(faulty, "POST", f"/containers/{one}/start")
+        faulty.api("POST", f"/containers/{one}/start")
     flags = ["--role", "isolation", "--hook", "delete", "--seconds", "3600", "--times", "18"]
     faulty.client("lading", "faults", "add", "delay", *flags)
     for one in ids:
-        os.kill(call(faulty, "GET", f"/containers/{one}/json")["State"]["Pid"], signal.SIGKILL)
+        os.kill(faulty.api("GET", f"/containers/{one}/json")["State"]["Pid"], signal.SIGKILL)
     done = faulty.client("lading", "run", "busybox", "sh", "-c", "exit 3", check=False)
     assert done.returncode == 3
 
@@ -122,24 +117,3 @@ def test_the_daemon_ends_although_an_end_hangs(faulty: Daemon) -> None:
     faulty.start()
     assert faulty.client("lading", "wait", "last").stdout == b"137\n"
     faulty.client("lading", "rm", "last")
-
-
-def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [find_client("lading"), "-H", daemon.host, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def call(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
-    """A call of the API, for many of them in a row."""
-    connection = http.client.HTTPConnection("lading")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(daemon.socket))
-    headers = {"Content-Type": "application/json"}
-    connection.request(method, path, json.dumps(body) if body else None, headers)
-    answer = connection.getresponse().read()
-    connection.close()
-    return json.loads(answer) if answer else None

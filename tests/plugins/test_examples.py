@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from lading.testing.daemon import Daemon, busybox_image, nothing_left
+
+from .commands import pip_install, run
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "lading-filesystem-hardlink"
@@ -19,48 +20,23 @@ PACKAGE = "lading_filesystem_hardlink"
 pytestmark = pytest.mark.root
 
 
-def run(*command: str | Path, cwd: Path = EXAMPLE, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, installed from a copy: building leaves files in the source."""
     top = tmp_path_factory.mktemp("example")
-    run("cp", "-r", EXAMPLE, top / "source")
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        *offline,
-        "--target",
-        top / "site",
-    ]
-    run(*pip, top / "source", cwd=top)
-    return top / "site"
+    run("cp", "-r", EXAMPLE, top / "source", cwd=top)
+    return pip_install(top / "site", top / "source")
 
 
 def test_its_types_hold() -> None:
     mypy = Path(sys.executable).with_name("mypy")
-    run(mypy, "--strict", "--cache-dir", os.devnull, PACKAGE, MYPYPATH=str(ROOT / "core"))
+    flags = ["--strict", "--cache-dir", os.devnull]
+    run(mypy, *flags, PACKAGE, cwd=EXAMPLE, MYPYPATH=str(ROOT / "core"))
 
 
 def test_its_own_tests_and_the_kit(site: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--lading-plugin=hardlink", "tests/test_sharing.py"]
-    shown = run(sys.executable, "-m", "pytest", *options, PYTHONPATH=str(site))
+    shown = run(sys.executable, "-m", "pytest", *options, cwd=EXAMPLE, PYTHONPATH=str(site))
     assert re.search(r"hardlink keeps all \d+ rules", shown), shown
     assert "failed" not in shown.splitlines()[-1]
 

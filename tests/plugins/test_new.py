@@ -17,23 +17,11 @@ from lading.cli.scaffold import SUMMARIES, new
 from lading.errors import Conflict, Invalid
 from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
 
+from .commands import pip_install, run
+
 ROLES = tuple(SUMMARIES)
 CORE = Path(__file__).resolve().parents[2] / "core"
 NAME = "my-driver"
-
-
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def python(*arguments: str, cwd: Path, site: Path) -> str:
@@ -52,20 +40,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def site(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, installed as pip does, without an index."""
-    place = tmp_path_factory.mktemp("installed") / "site"
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        *offline,
-        "--target",
-        place,
-    ]
-    run(*command, *(projects[role] for role in ROLES), cwd=place.parent)
-    return place
+    site = tmp_path_factory.mktemp("installed") / "site"
+    return pip_install(site, *(projects[role] for role in ROLES))
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -7,6 +7,7 @@ the bridge and the socket are the daemon's own, so it runs beside a user's conta
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from lading.http.client import Client
 
 BUSYBOX = "/bin/busybox"
 #: Emulated processors need more.
@@ -138,6 +141,26 @@ class Daemon:
                 f"{done.stdout.decode(errors='replace')}{done.stderr.decode(errors='replace')}"
             )
         return done
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``lading`` against this daemon without waiting for its end; it has no input."""
+        return subprocess.Popen(
+            [find_client("lading"), "-H", self.host, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON that one call of the API answers, also with an error; None without any."""
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        with (
+            Client(self.host, timeout=60) as client,
+            client.request(method, path, headers=headers, body=data) as response,
+        ):
+            answer = response.read()
+        return json.loads(answer) if answer.startswith((b"{", b"[")) else None
 
     def remove_all(self) -> None:
         """Remove all containers and networks, through the API."""
