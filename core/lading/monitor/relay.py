@@ -139,10 +139,8 @@ class _Carrier:
         self._last = time.monotonic()
         for one, address, port in unpack(sockets):
             one.setblocking(False)
-            if one.type == socket.SOCK_DGRAM:
-                _Datagrams(self._loop, one, address, port, self._count)
-            else:
-                _Listener(self._loop, one, address, port, self._count)
+            kind = _Datagrams if one.type == socket.SOCK_DGRAM else _Listener
+            kind(self._loop, one, (address, port), self._count).serve()
 
     def _count(self, change: int) -> None:
         """So many more connections, or fewer."""
@@ -160,16 +158,27 @@ class _Carrier:
         self._loop.later(IDLE / 2, self._look)
 
 
-class _Listener:
-    """Connections to one port."""
+class _Port:
+    """What comes to one socket, and the address and port that it goes to."""
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, address: str, port: int, count: Callable[[int], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        target: tuple[str, int],
+        count: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._socket = sock
-        self._target = (address, port)
+        self._target = target
         self._count = count
+
+
+class _Listener(_Port):
+    """Connections to one port."""
+
+    def serve(self) -> None:
+        """Take them from now on."""
         self._watch()
 
     def _watch(self) -> None:
@@ -295,21 +304,16 @@ class _Connection:
         self._count(-1)
 
 
-class _Datagrams:
+class _Datagrams(_Port):
     """Datagrams to one port: a socket towards the container for each client."""
 
-    def __init__(
-        self, loop: Loop, sock: socket.socket, address: str, port: int, count: Callable[[int], None]
-    ) -> None:
-        self._loop = loop
-        self._socket = sock
-        self._target = (address, port)
-        self._count = count
+    def serve(self) -> None:
+        """Take them from now on."""
         self._sessions: dict[object, _Session] = {}
-        if sock.family == socket.AF_INET6:
+        if self._socket.family == socket.AF_INET6:
             # Answers must come from the address that was asked.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        loop.watch(sock.fileno(), IN, self._on_datagram)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._loop.watch(self._socket.fileno(), IN, self._on_datagram)
 
     def _on_datagram(self, events: int) -> None:
         try:
