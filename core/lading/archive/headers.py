@@ -7,6 +7,7 @@ layer may hold names that are not valid UTF-8.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -294,3 +295,18 @@ def _block(
     )  # fmt: skip
     checksum = sum(head) + sum(tail) + 256
     return b"%s%06o\0 %s" % (head, checksum, tail)
+
+
+def clean(name: bytes) -> bytes:
+    """A name without ``.``, ``..`` and doubled slashes; "" for the root. Raises Invalid."""
+    if b"/." not in name and b"//" not in name and not name.startswith((b"/", b".")):
+        return name.rstrip(b"/")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise Invalid(f'archive: the name "{os.fsdecode(name)}" leads out of the root')
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)

@@ -187,7 +187,7 @@ class Unpacker:
                 above = above.rpartition(b"/")[0]
 
     def _entry(self, entry: Entry, reader: Reader) -> None:
-        path = clean(entry.name)
+        path = headers.clean(entry.name)
         self.entries += 1
         if not path:
             if entry.type == headers.DIRECTORY and not self.options.keep_directories:
@@ -364,7 +364,7 @@ class Unpacker:
             writing.set_times(path, entry.mtime)
 
     def _hard_link(self, path: bytes, entry: Entry) -> None:
-        target = clean(entry.link)
+        target = headers.clean(entry.link)
         if target.startswith(_AUFS_LINKS + b"/"):
             target = _KEEP + b"/" + target.rpartition(b"/")[2]
         try:
@@ -446,18 +446,3 @@ class Unpacker:
             os.makedirs(_KEEP, exist_ok=True)
             self._links = True
             self._file(_KEEP + b"/" + name, entry, reader)
-
-
-def clean(name: bytes) -> bytes:
-    """A name without ``.``, ``..`` and doubled slashes; "" for the root. Raises Invalid."""
-    if b"/." not in name and b"//" not in name and not name.startswith((b"/", b".")):
-        return name.rstrip(b"/")
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise Invalid(f'archive: the name "{os.fsdecode(name)}" leads out of the root')
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 
 from lading.archive import compression, headers
 from lading.archive.reader import Reader
-from lading.archive.unpack import clean
 from lading.build.sources import Digests, Entry, Sources
 from lading.errors import Invalid
 
@@ -135,7 +134,7 @@ class PlainSources(Sources):
 
 def _path_of(entry: headers.Entry) -> bytes:
     """A name that unpacking would make as it stands. Raises Special, Invalid."""
-    path = clean(entry.name)
+    path = headers.clean(entry.name)
     if entry.type not in (headers.FILE, headers.DIRECTORY) or entry.xattrs or entry.sparse:
         raise Special
     if entry.type == headers.FILE and not path:
