@@ -15,6 +15,7 @@ import msgspec
 from lading.archive import Bind, Change, Hint, PathStat, Root
 from lading.archive.piped import piped
 from lading.containers import merge, roots, tell
+from lading.containers.execs import is_exiting
 from lading.containers.options import CommitOptions
 from lading.containers.parts import Parts
 from lading.containers.records import Container, Size, Status
@@ -123,7 +124,7 @@ class Content:
     def _ended(self, record: Container) -> Container | None:
         """The container when the end of its process has been dealt with; None if there is none."""
         live = self._table.lookup(record.id)
-        if not record.state.running or live is None:
+        if not record.state.running or live is None or not is_exiting(record.state.pid):
             return None
 
         def is_over() -> bool:
