@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -36,7 +37,11 @@ def launch_spawner(root: Path) -> Spawner:
 
 @pytest.fixture(scope="session")
 def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
+    # As from a shell that has its background jobs ignore what the terminal sends.
+    ignored = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGQUIT)}
     started = launch_spawner(tmp_path_factory.mktemp("spawner"))
+    for number, handler in ignored.items():
+        signal.signal(number, handler)
     yield started
     started.close()
 

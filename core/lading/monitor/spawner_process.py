@@ -37,7 +37,10 @@ Backends = Mapping[str, Loaded[Isolation]]
 #: After this long without a request a monitor is forked ahead; a start is over by then.
 _QUIET_SECONDS = 0.02
 #: What must end neither the spawner nor a monitor.
-_MEANINGLESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+_MEANINGLESS = (
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGPIPE, signal.SIGXFSZ),
+)
 
 
 def main(control: int) -> None:
