@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
+from lading.testing.waiting import PATIENCE_SECONDS
 
 DOCKERFILE = """\
 FROM {image}
@@ -58,7 +59,7 @@ def registry(port: int) -> Iterator[None]:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lading.testing.contexts import write_files
 from lading.testing.daemon import Daemon, find_client
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -176,11 +176,11 @@ def test_a_client_that_goes_leaves_only_cache(daemon: Daemon, tmp_path: Path) ->
         [find_client("lading"), "-H", daemon.host, "build", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    wait_for(lambda: daemon.client("lading", "ps", "-q").stdout)
+    until(lambda: daemon.client("lading", "ps", "-q").stdout)
     client.send_signal(signal.SIGINT)
-    client.communicate(timeout=20)
-    wait_for(lambda: not daemon.client("lading", "ps", "-aq").stdout)
-    wait_for(lambda: not list((daemon.root / "data/build").glob("context-*")))
+    client.communicate(timeout=60)
+    until(lambda: not daemon.client("lading", "ps", "-aq").stdout)
+    until(lambda: not list((daemon.root / "data/build").glob("context-*")))
     again = build(daemon, tmp_path, {"Dockerfile": text.replace("1000", "0")})
     assert again.count("Using cache") == 1
 
@@ -196,9 +196,9 @@ def test_a_killed_daemon_clears_away_and_keeps_the_cache(
         [find_client("lading"), "-H", daemon.host, "build", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    wait_for(lambda: b"sleep" in daemon.client("lading", "ps", "--no-trunc").stdout)
+    until(lambda: b"sleep" in daemon.client("lading", "ps", "--no-trunc").stdout)
     daemon.kill()
-    client.communicate(timeout=20)
+    client.communicate(timeout=60)
     daemon.start()
     assert daemon.client("lading", "ps", "-aq").stdout == b""
     assert not list((daemon.root / "data/build").glob("context-*"))
@@ -217,13 +217,6 @@ def api(daemon: Daemon, method: str, path: str) -> bytes:
         while piece := client.recv(1 << 16):
             data += piece
     return data.partition(b"\r\n\r\n")[2]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 def test_squash_makes_one_layer_of_what_is_new(daemon: Daemon, tmp_path: Path) -> None:
@@ -302,7 +295,7 @@ def test_a_layer_that_the_power_took_goes_with_its_image(
     build(daemon, tmp_path, files, "-t", "whole")
     build(daemon, tmp_path, {"f": "G"}, "-t", "torn")
     unsynced = daemon.root / "data/unsynced"
-    wait_for(lambda: not list(unsynced.iterdir()))
+    until(lambda: not list(unsynced.iterdir()))
     digests = {}
     for name in ("whole", "torn"):
         shown = daemon.client("lading", "inspect", "-f", "{{json .RootFS.Layers}}", name).stdout

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import zstandard
 
 from lading.testing.contexts import write_files
 from lading.testing.daemon import Daemon
+from lading.testing.waiting import listens, until
 
 pytestmark = pytest.mark.root
 
@@ -332,12 +332,7 @@ def test_git_daemon(daemon: Daemon, repository: Path) -> None:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        give_up = time.monotonic() + 10
-        while time.monotonic() < give_up:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        until(lambda: listens(port), "git daemon does not answer")
         url = f"git://127.0.0.1:{port}/r.git#other"
         assert "\nsecond\n" in built(daemon, "lading", "--no-cache", url)
         # docker's own client clones by itself; here the daemon does.

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -20,6 +19,7 @@ from lading.build.sources import Digests, Sources, content_of
 from lading.errors import NotFound
 from lading.linux import paths
 from lading.testing.daemon import Daemon
+from lading.testing.waiting import until
 
 
 def packed(add: Callable[[tarfile.TarFile], None], mode: str = "w") -> bytes:
@@ -126,10 +126,7 @@ def test_what_a_failed_unpacking_has_left_goes_too(
     with pytest.raises(OSError, match="No space left"):
         print(files.directory)
     files.drop()
-    give_up = time.monotonic() + 10
-    while place.exists() and time.monotonic() < give_up:
-        time.sleep(0.01)
-    assert not place.exists()
+    until(lambda: not place.exists(), "the context stays")
 
 
 @pytest.mark.root

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from lading.model.docker import (
     RestartPolicy,
     Update,
 )
+from lading.testing.waiting import until
 
 
 def create(
@@ -39,13 +39,6 @@ def create(
     ).id
 
 
-def until(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come true"
-        time.sleep(0.002)
-
-
 def test_create_start_end(containers: Containers, world: World) -> None:
     made = create(containers, "web")
     assert containers.get("web").state.status is Status.CREATED
@@ -54,7 +47,7 @@ def test_create_start_end(containers: Containers, world: World) -> None:
     record = containers.get(made[:12])
     assert (record.state.status, record.state.pid) == (Status.RUNNING, 4242)
     world.spawner.monitors[0].end(3)
-    assert wait.result(10) == (3, "")
+    assert wait.result(60) == (3, "")
     until(lambda: made not in world.networks.connected)
     state = containers.get("/web").state
     assert (state.status, state.exit_code, state.pid) == (Status.EXITED, 3, 0)
@@ -106,7 +99,7 @@ def test_rm_containers_go_when_they_end_or_fail(containers: Containers, world: W
     removed = containers.wait(made, "removed")
     containers.start(made)
     world.spawner.monitors[0].end(5)
-    assert removed.result(10)[0] == 5
+    assert removed.result(60)[0] == 5
     with pytest.raises(NotFound):
         containers.get(made)
     assert world.filesystem.keys == {}
@@ -115,7 +108,7 @@ def test_rm_containers_go_when_they_end_or_fail(containers: Containers, world: W
     world.spawner.fails = StartFailed("permission denied", errno=13)
     with pytest.raises(StartFailed):
         containers.start(made)
-    assert removed.result(10)[0] == 126
+    assert removed.result(60)[0] == 126
 
 
 def test_stop_asks_then_kills(containers: Containers, world: World) -> None:
@@ -190,7 +183,7 @@ def test_policies_restart(containers: Containers, world: World) -> None:
         until(partial(begun, count + 1))
         until(lambda: containers.get(made).state.status is Status.RUNNING)
         world.spawner.monitors[-1].end(1)
-    assert wait.result(10) == (1, "")
+    assert wait.result(60) == (1, "")
     assert containers.get(made).restart_count == 2
 
 
@@ -201,7 +194,7 @@ def test_stop_ends_restarting(containers: Containers, world: World) -> None:
     world.spawner.monitors[0].end(1)
     until(lambda: containers.get(made).state.status is Status.RESTARTING)
     containers.stop(made)
-    assert wait.result(10) == (1, "")
+    assert wait.result(60) == (1, "")
     assert containers.get(made).state.status is Status.EXITED
 
 

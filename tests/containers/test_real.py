@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lading.testing.daemon import Daemon
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -28,13 +29,6 @@ def fails(daemon: Daemon, *arguments: str) -> str:
 def inspect(daemon: Daemon, name: str) -> dict[str, Any]:
     answer: list[dict[str, Any]] = json.loads(daemon.client("lading", "inspect", name).stdout)
     return answer[0]
-
-
-def until(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come true"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 
 from lading.http.client import Client
 from lading.testing.daemon import Daemon, mounts_below
+from lading.testing.waiting import PATIENCE_SECONDS
 
-GRACE_SECONDS = 8.0
 CONFIG = 'network-pool-size = 1\nextensions = ["trace", "faults"]\n'
 
 
@@ -81,7 +81,7 @@ class Engine:
         """Wait for the daemon's death, then start the next one."""
         process = self.daemon.process
         assert process is not None
-        process.wait(30)
+        process.wait(60)
         self.daemon.process = None
         self.daemon.start()
 
@@ -122,7 +122,7 @@ class Engine:
 
     def baseline(self) -> set[str]:
         """The traces of a daemon at rest: what is being deleted is gone, spaces are ready."""
-        give_up = time.monotonic() + GRACE_SECONDS
+        give_up = time.monotonic() + PATIENCE_SECONDS
         seen = self.traces()
         while time.monotonic() < give_up:
             time.sleep(0.2)
@@ -133,7 +133,7 @@ class Engine:
 
     def settled(self, baseline: set[str]) -> list[str]:
         """What is there beyond the baseline or lacking from it, after some grace."""
-        give_up = time.monotonic() + GRACE_SECONDS
+        give_up = time.monotonic() + PATIENCE_SECONDS
         while (change := self.traces() ^ baseline) and time.monotonic() < give_up:
             time.sleep(0.05)
         return sorted(change)

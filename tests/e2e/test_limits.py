@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lading.testing.daemon import Daemon
+from lading.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +45,7 @@ def test_stats_show_true_memory(daemon: Daemon, client: str) -> None:
     name = f"stats{time.monotonic_ns()}"
     script = "head -c 50000000 /dev/zero > /dev/shm/x; sleep 1000"
     daemon.client(client, "run", "-d", "--name", name, "-m", "256m", "busybox", "sh", "-c", script)
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up:
         shown = daemon.client(client, "stats", "--no-stream", "--format", "{{.MemUsage}}", name)
         used, _, limit = shown.stdout.decode().strip().partition(" / ")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from lading.testing.daemon import Daemon, busybox_image
+from lading.testing.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +54,7 @@ def address(daemon: Daemon, name: str) -> str:
 
 
 def fetch(url: str) -> str:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
@@ -298,9 +299,9 @@ def finish(connection: socket.socket, data: bytes) -> None:
 
 def connected(port: int) -> socket.socket:
     """A connection that is answered: the program in the container takes a moment to listen."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
-        connection = socket.create_connection(("::1", port), 10)
+        connection = socket.create_connection(("::1", port), 60)
         connection.sendall(b"")
         time.sleep(0.05)
         connection.setblocking(False)
@@ -342,7 +343,7 @@ def test_datagrams_over_ipv6(daemon: Daemon, made: list[str]) -> None:
             server.stdout.readline()
             for text in (b"one", b"two"):
                 with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asker:
-                    asker.settimeout(10)
+                    asker.settimeout(60)
                     asker.connect(("::1", port))
                     for again in (b" first", b" second"):
                         asker.send(text + again)

@@ -221,7 +221,7 @@ class HalfAtKill(Vfs):
         if parent:
             # Tells the other process to kill this one now.
             os.write(1, b".")
-            time.sleep(0.2)
+            time.sleep(30)
             shutil.copytree(
                 self.table.get(parent).directory / "fs", recipe[0].source, dirs_exist_ok=True
             )

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from lading.testing.daemon import Daemon
+from lading.testing.waiting import PATIENCE_SECONDS
 
 from .conftest import Target
 from .shapes import quick
@@ -137,7 +138,7 @@ class Life(RuleBasedStateMachine):
 
 def _eventually(read: Callable[[], Any], wanted: object) -> None:
     """A signal's effect follows its answer."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while (found := read()) != wanted:
         assert time.monotonic() < give_up, f"expected {wanted}, got {found}"
         time.sleep(0.01)

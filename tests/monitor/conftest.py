@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from lading.errors import Unavailable
 from lading.monitor import IsolationSpec, Launch, LogConfig, Monitor, Spawner
+from lading.testing.waiting import until
 
 HERE = Path(__file__).parent
 
@@ -102,7 +102,7 @@ def containers(spawner: Spawner, tmp_path: Path) -> Iterator[Containers]:
             # It is not over: the pid is still its own.
             with suppress(ProcessLookupError):
                 os.kill(monitor.pid, 9)
-            monitor.wait(10)
+            monitor.wait(60)
         except Unavailable:
             pass  # its test has seen to it
         monitor.close()
@@ -140,10 +140,4 @@ def everything() -> Callable[[socket.socket], bytes]:
 
 @pytest.fixture
 def wait_until() -> Callable[[Callable[[], bool]], None]:
-    def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come to be"
-            time.sleep(0.01)
-
-    return wait
+    return until

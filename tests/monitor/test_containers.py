@@ -24,7 +24,7 @@ def logged(path: Path) -> list[tuple[str, str]]:
 
 def test_output_is_logged_and_the_code_is_told(containers: Any) -> None:
     launch = containers.define("sh", "-c", "echo out; echo err >&2; printf rest; exit 7")
-    found = containers.launch(launch).wait(10)
+    found = containers.launch(launch).wait(60)
     assert (found.code, found.signal, found.oom_killed) == (7, 0, False)
     assert sorted(logged(launch.log.path)) == [
         ("stderr", "err\n"),
@@ -37,7 +37,7 @@ def test_output_is_logged_and_the_code_is_told(containers: Any) -> None:
 
 def test_the_status_is_on_disk_when_it_is_told(containers: Any) -> None:
     launch = containers.define("sh", "-c", "exit 3")
-    found = containers.launch(launch).wait(10)
+    found = containers.launch(launch).wait(60)
     assert read_exit(launch.run) == found
 
 
@@ -49,7 +49,7 @@ def test_what_a_host_that_lost_its_power_left_is_no_status(tmp_path: Path, left:
 
 def test_a_signal_gives_128_and_its_number(containers: Any) -> None:
     monitor = containers.run("sh", "-c", "kill -TERM $$; sleep 10")
-    found = monitor.wait(10)
+    found = monitor.wait(60)
     assert (found.code, found.signal) == (143, 15)
 
 
@@ -57,7 +57,7 @@ def test_oom_is_seen_in_the_backend_s_statistics(containers: Any) -> None:
     launch = containers.define("sh", "-c", "exit 137")
     (launch.run / "state").mkdir()
     (launch.run / "state" / "oom").touch()
-    assert containers.launch(launch).wait(10).oom_killed
+    assert containers.launch(launch).wait(60).oom_killed
 
 
 def test_a_program_that_is_not_there(containers: Any) -> None:
@@ -77,14 +77,14 @@ def test_a_program_that_is_not_there_when_started_later(containers: Any) -> None
     with pytest.raises(StartFailed) as failure:
         monitor.start()
     assert failure.value.errno == 2
-    assert monitor.wait(10).code == 127
+    assert monitor.wait(60).code == 127
     assert read_exit(launch.run) == monitor.wait()
 
 
 def test_killed_before_its_start(containers: Any) -> None:
     monitor = containers.run("true", start=False)
     os.kill(monitor.pid, 9)
-    assert monitor.wait(10).code == 137
+    assert monitor.wait(60).code == 137
 
 
 def test_a_backend_that_failed_to_load(containers: Any, spawner: Spawner) -> None:
@@ -102,7 +102,7 @@ def test_created_waits_for_the_start(containers: Any) -> None:
     assert monitor.state().status == "created"
     assert logged(launch.log.path) == []
     monitor.start()
-    monitor.wait(10)
+    monitor.wait(60)
     assert logged(launch.log.path) == [("stdout", "ran\n")]
 
 
@@ -114,7 +114,7 @@ def test_a_second_start_is_a_conflict(containers: Any) -> None:
 
 def test_events_from_before_the_callback_come_too(containers: Any) -> None:
     monitor = containers.run("true")
-    monitor.wait(10)
+    monitor.wait(60)
     events: list[MonitorEvent] = []
     monitor.on_event(events.append)
     assert [(e.kind, e.exit) for e in events] == [("exit", monitor.wait())]
@@ -124,7 +124,7 @@ def test_a_killed_monitor_is_reported_lost(containers: Any) -> None:
     monitor = containers.run("sleep", "60")
     os.kill(monitor.monitor_pid, 9)
     with pytest.raises(Unavailable, match="lost"):
-        monitor.wait(10)
+        monitor.wait(60)
     os.kill(monitor.pid, 9)
 
 
@@ -137,7 +137,7 @@ def test_the_process_sees_three_descriptors_and_plain_signals(containers: Any) -
     )
     launch = containers.define("sh", "-c", 'exec "$0" -S -c "$1"', sys.executable, code)
     with held:
-        containers.launch(launch, {"hold-1": held.fileno()}).wait(10)
+        containers.launch(launch, {"hold-1": held.fileno()}).wait(60)
     descriptors, directory, signals = json.loads(logged(launch.log.path)[0][1])
     assert len(descriptors) == 4  # 0, 1, 2 and the one of the directory that it lists
     assert descriptors[:3] == [0, 1, 2]
@@ -158,7 +158,7 @@ def test_held_descriptors_close_with_the_container(containers: Any) -> None:
         with pytest.raises(BlockingIOError):
             ours.recv(1)
         monitor.close_stdin()
-        monitor.wait(10)
+        monitor.wait(60)
         assert ours.recv(1) == b""
 
 
@@ -190,14 +190,14 @@ def test_reconnect_after_the_connection_was_given_up(containers: Any) -> None:
     containers.monitors.append(again)
     assert (again.pid, again.started_at) == (first.pid, first.started_at)
     again.close_stdin()
-    assert again.wait(10).code == 0
+    assert again.wait(60).code == 0
     with pytest.raises(NotFound):
         Monitor.connect(launch.run)
 
 
 def test_the_same_directory_serves_the_next_life(containers: Any) -> None:
     launch = containers.define("sh", "-c", "exit 4")
-    containers.launch(launch).wait(10)
+    containers.launch(launch).wait(60)
     (launch.bundle / "config.json").write_text(json.dumps({"process": {"args": ["sleep", "60"]}}))
     monitor = containers.launch(launch)
     assert read_exit(launch.run) is None
@@ -208,6 +208,7 @@ DAEMON = """
 import sys, time
 from pathlib import Path
 from lading.monitor import IsolationSpec, Launch, LogConfig, Spawner
+from lading.testing.waiting import holds
 root = Path(sys.argv[1])
 spec = IsolationSpec("plain", "plain_isolation:PlainIsolation", root / "d", root / "r")
 spawner = Spawner.launch(backends=[spec])
@@ -258,5 +259,5 @@ def test_many_at_a_time(containers: Any, spawner: Spawner) -> None:
 
 def test_orphans_hold_nobody_up(containers: Any) -> None:
     monitor = containers.run("sh", "-c", "echo before; sleep 20 & exit 0")
-    assert monitor.wait(10).code == 0
+    assert monitor.wait(60).code == 0
     assert logged(containers.log()) == [("stdout", "before\n")]

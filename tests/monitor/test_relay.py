@@ -41,18 +41,18 @@ def relayed(target: int) -> Iterator[int]:
 
 def test_a_client_that_ends_before_the_connection_is_made() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        server.settimeout(10)
+        server.settimeout(60)
         port = server.getsockname()[1]
         # As long as this one waits, the kernel answers to no other.
         first = socket.create_connection(("127.0.0.1", port))
         with first, relayed(port) as outside, socket.create_connection(("::1", outside)) as client:
-            client.settimeout(10)
+            client.settimeout(60)
             client.shutdown(socket.SHUT_WR)
             time.sleep(0.3)  # the relay has seen it meanwhile
             server.accept()[0].close()
             peer, _ = server.accept()
             with peer:
-                peer.settimeout(10)
+                peer.settimeout(60)
                 assert peer.recv(100) == b""
                 peer.sendall(b"answer")
             assert client.recv(100) == b"answer"

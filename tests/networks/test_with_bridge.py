@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lading.model.docker import EndpointSettings, PortBinding
 from lading.model.docker_networks import NetworkCreate
 from lading.networks import Networks, Sandbox
 from lading.testing.network_lab import Lab
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -43,10 +43,7 @@ def path(sandbox: Sandbox) -> str:
 
 
 def wait_for_pool(networks: Networks) -> None:
-    give_up = time.monotonic() + 20
-    while len(networks._pool) < 4 and time.monotonic() < give_up:
-        time.sleep(0.01)
-    assert len(networks._pool) == 4
+    until(lambda: len(networks._pool) == 4)
 
 
 def lookup(lab: Lab, asker: Sandbox, name: str) -> DNSRecord:
@@ -54,7 +51,7 @@ def lookup(lab: Lab, asker: Sandbox, name: str) -> DNSRecord:
     with lab.inside(path(asker)):
         client = socket.socket(type=socket.SOCK_DGRAM)
     with client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.sendto(DNSRecord.question(name).pack(), (server, 53))
         return DNSRecord.parse(client.recv(512))
 

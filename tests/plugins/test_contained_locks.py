@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from lading.testing.daemon import Daemon, busybox_image, nothing_left
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -32,6 +32,11 @@ def hang(daemon: Daemon, role: str, hook: str) -> None:
     """The next call of the hook hangs, the others do not."""
     flags = ["--role", role, "--hook", hook, "--seconds", "3600", "--times", "1"]
     daemon.client("lading", "faults", "add", "delay", *flags)
+
+
+def fitted(daemon: Daemon) -> bool:
+    """Whether a call has come to the last rule made, and so hangs."""
+    return bool(daemon.api("GET", "/lading/faults")[-1]["fitted"])
 
 
 def served(daemon: Daemon, name: str) -> None:
@@ -72,7 +77,7 @@ def test_requests_for_a_container_whose_hook_hangs_fail_in_time(
     hang(faulty, role, hook)
     with faulty.begin(*command.split(), name) as hanging:
         try:
-            time.sleep(1)
+            until(lambda: fitted(faulty), "the hook is not called")
             served(faulty, name)
             is_busy(faulty, what, "start" if command == "start" else "unpause", name)
             is_busy(faulty, what, "rm", "-f", name)

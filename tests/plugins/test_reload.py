@@ -16,6 +16,7 @@ import pytest
 from throwaway import COPIES, install
 
 from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -71,10 +72,7 @@ def spawners(daemon: Daemon) -> int:
 
 
 def until_one_spawner(daemon: Daemon) -> None:
-    give_up = time.monotonic() + 20
-    while spawners(daemon) != 1:
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    until(lambda: spawners(daemon) == 1, daemon.log)
 
 
 def test_running_containers_keep_their_code_and_new_ones_get_the_new(
@@ -113,10 +111,7 @@ def test_sighup_takes_over_what_was_upgraded(daemon: Daemon, site: Path) -> None
     install(site, "odd", SOURCE.format(code="third"), role="isolation", version="3")
     assert daemon.process is not None
     os.kill(daemon.process.pid, signal.SIGHUP)
-    give_up = time.monotonic() + 20
-    while version(daemon) != "3":
-        assert time.monotonic() < give_up, daemon.log()
-        time.sleep(0.1)
+    until(lambda: version(daemon) == "3", daemon.log)
     start(daemon, "new")
     assert code(daemon, "new") == "third"
     assert daemon.log().count("is now of") == 1

@@ -361,10 +361,10 @@ def test_a_pull_goes_on_after_a_kill(
     pulling = subprocess.Popen(
         [find_client("lading"), *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert held.acquire(timeout=20)
+    assert held.acquire(timeout=60)
     time.sleep(0.2)
     daemon.kill()
-    pulling.wait(20)
+    pulling.wait(60)
     proxy.released.set()
     proxy.fault = lambda exchange: None
     proxy.seen.clear()
@@ -390,9 +390,9 @@ def test_a_cancelled_pull_leaves_nothing(clean: tuple[Daemon, Proxy]) -> None:
     pulling = subprocess.Popen(
         [find_client("lading"), *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert held.acquire(timeout=20)
+    assert held.acquire(timeout=60)
     pulling.send_signal(signal.SIGINT)
-    pulling.wait(20)
+    pulling.wait(60)
     give_up = time.monotonic() + 20
     while (left := kept(daemon)) and time.monotonic() < give_up:
         time.sleep(0.05)

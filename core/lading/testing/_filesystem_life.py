@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from lading.errors import Conflict, InUse, Invalid, NotFound, Unsupported
 from lading.hooks.filesystem import Kind, Snapshot
 from lading.testing._filesystem_case import Case, KitBase, put
+from lading.testing.waiting import holds
 
 
 class LifeCycle(KitBase):
@@ -243,9 +243,7 @@ class LifeCycle(KitBase):
         for rounds in (1, 2, 4, 7):
             _killed_after(case, rounds)
             # Where a service does the work, it may end a call after the caller's death.
-            give_up = time.monotonic() + 5
-            while _swept(case) != ["base"] and time.monotonic() < give_up:
-                time.sleep(0.05)
+            holds(lambda: _swept(case) == ["base"], 0.05)
             case.expect(["base"], _swept(case))
 
 

@@ -25,11 +25,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from lading.http.client import Client
+from lading.testing.waiting import PATIENCE_SECONDS
 
 BUSYBOX = "/bin/busybox"
 #: Emulated processors need more.
 START_SECONDS = float(os.environ.get("LADING_START_SECONDS", "30"))
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = PATIENCE_SECONDS
 
 
 class Daemon:

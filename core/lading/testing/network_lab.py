@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import ClassVar
 from lading.hooks.network import Endpoint, Network, NetworkBackend
 from lading.linux import syscalls
 from lading.linux.mounts import MS_BIND
+from lading.testing.waiting import until
 
 SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFHWADDR, IFF_UP = 0x8913, 0x8915, 0x8927, 1
 
@@ -238,9 +238,7 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def _wait_for_carrier(name: str) -> None:
-    give_up = time.monotonic() + 5
-    while "state UP" not in _ip(f"link show {name}") and time.monotonic() < give_up:
-        time.sleep(0.001)
+    until(lambda: "state UP" in _ip(f"link show {name}"), f"{name} has no carrier", 0.001)
 
 
 def _ip(line: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from lading.archive import differ
 from lading.hooks import Context
+from lading.testing.waiting import until
 from lading_fs_btrfs import Btrfs, subvolumes
 
 pytestmark = pytest.mark.root
@@ -77,12 +78,12 @@ def test_a_limit_goes_with_its_snapshot(backend: Btrfs, volume: Path) -> None:
     backend.prepare(key="a", parent="", labels={"lading.size": str(8 << 20)})
     assert len(groups() - before) == 1
     backend.remove(key="a")
-    for _ in range(100):
-        if not groups() - before:
-            break
+
+    def gone() -> bool:
         subprocess.run(["btrfs", "subvolume", "sync", volume], capture_output=True)
-        time.sleep(0.05)
-    assert groups() - before == set()
+        return not groups() - before
+
+    until(gone, "the group stays")
 
 
 def test_subvolumes_made_inside_go_along(backend: Btrfs) -> None:
@@ -93,11 +94,7 @@ def test_subvolumes_made_inside_go_along(backend: Btrfs) -> None:
     subvolumes.set_read_only(top / "d/inner/innermost", read_only=True)
     backend.remove(key="a")
     gone = top.parent.with_name(f"gone-{top.parent.name}")
-    for _ in range(200):
-        if not gone.exists():
-            break
-        time.sleep(0.02)
-    assert not gone.exists()
+    until(lambda: not gone.exists(), f"{gone} stays")
 
 
 def tree(top: Path) -> None:

@@ -19,6 +19,7 @@ from lading.errors import Conflict, Unavailable
 from lading.hooks import Context
 from lading.linux import mounts, syscalls
 from lading.testing.containerd import Containerd
+from lading.testing.waiting import until
 from lading_fs_snapshotter import Snapshotter
 
 pytestmark = pytest.mark.root
@@ -112,11 +113,7 @@ def test_containerd_collects_what_was_removed_and_nothing_else(
     backend.prepare(key="b", parent="base", labels={})
     backend.prepare(key="gone", parent="base", labels={})
     backend.remove(key="gone")
-    for _ in range(200):
-        if len(on_disk(containerd) - before) == 2:
-            break
-        time.sleep(0.05)
-    assert len(on_disk(containerd) - before) == 2
+    until(lambda: len(on_disk(containerd) - before) == 2)
     assert sorted(s.key for s in backend.walk()) == ["b", "base"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from lading.testing.containerd import Containerd
 from lading.testing.daemon import Daemon, busybox_image, nothing_left
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -158,8 +158,4 @@ def test_removing_the_images_leaves_nothing_in_containerd(
     for snapshotter in backends.values():
         listed = containerd.ctr("snapshots", "--snapshotter", snapshotter, "ls", check=False)
         assert len(listed.stdout.splitlines()) <= 1
-    for _ in range(200):
-        if not on_disk(containerd) - before:
-            break
-        time.sleep(0.05)
-    assert on_disk(containerd) - before == set()
+    until(lambda: not on_disk(containerd) - before, "it keeps what was removed")

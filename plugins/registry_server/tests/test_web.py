@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 
 from lading.model import oci
 from lading.testing.images import made_image
+from lading.testing.waiting import listens, until
 
 EVIL = '<script>document.title="evil"</script>'
 
@@ -228,13 +228,7 @@ def browser(tmp_path: Any) -> Iterator[Browser]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        give_up = time.monotonic() + 30
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert time.monotonic() < give_up, "chromedriver does not answer"
-            time.sleep(0.05)
+        until(lambda: listens(port), "chromedriver does not answer")
         opened = Browser(f"http://127.0.0.1:{port}", binary)
         yield opened
         opened.close()
@@ -259,9 +253,7 @@ def test_in_a_browser(site: Any, browser: Browser) -> None:
     assert browser.run("return document.querySelector('[data-copy]').hidden") is False
     browser.click("[data-copy]")
     said = "return document.getElementById('said').textContent"
-    give_up = time.monotonic() + 10
-    while not browser.run(said) and time.monotonic() < give_up:
-        time.sleep(0.05)
+    until(lambda: browser.run(said))
     assert browser.run(said) in ("Copied", "Press Ctrl+C to copy")
     # Nothing is loaded from anywhere else, and every control has a name.
     loaded = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
