@@ -14,9 +14,11 @@ from typing import Any
 
 from lading.http.client import Client
 from lading.testing.daemon import Daemon, mounts_below
-from lading.testing.waiting import PATIENCE_SECONDS
+from lading.testing.waiting import PATIENCE_SECONDS, until
 
-CONFIG = 'network-pool-size = 1\nextensions = ["trace", "faults"]\n'
+#: Network namespaces kept ready.
+READY = 1
+CONFIG = f'network-pool-size = {READY}\nextensions = ["trace", "faults"]\n'
 
 
 class Refused(Exception):
@@ -130,6 +132,26 @@ class Engine:
             if seen == before and not any(row.startswith("debris") for row in seen):
                 break
         return seen
+
+    def rest(self) -> None:
+        """Wait for what follows an answer: the ends of containers, spaces made ready, removals.
+
+        A space is ready besides those of running containers, and no hook is called any more.
+        """
+        spaces = self.daemon.root / "run/netns"
+
+        def still() -> bool:
+            used = sum(
+                row["State"] == "running" and row["Names"] != ["/keeper"]
+                for row in self.call("GET", "/containers/json", all=1)
+            )
+            before = self.called()
+            if len(list(spaces.iterdir())) != used + READY:
+                return False
+            time.sleep(0.2)
+            return before == self.called()
+
+        until(still, lambda: f"it does not come to rest: {self.called()[-5:]}")
 
     def settled(self, baseline: set[str]) -> list[str]:
         """What is there beyond the baseline or lacking from it, after some grace."""

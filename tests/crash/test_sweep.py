@@ -8,7 +8,6 @@ blobs, control groups, network namespaces, mounts, directories and intents.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -96,10 +95,10 @@ OPERATIONS: dict[str, tuple[Deed, Deed]] = {
 def hooks_of(engine: Engine, prepare: Deed, deed: Deed) -> list[tuple[str, str]]:
     """The changing hooks that the operation calls, each once, in order."""
     prepare(engine)
-    time.sleep(0.2)  # what still follows the preparation
+    engine.rest()
     engine.forget()
     deed(engine)
-    time.sleep(0.2)  # what follows after the answer, the end of a container
+    engine.rest()
     found = [call for call in dict.fromkeys(engine.called()) if call[1] not in READING]
     engine.clean()
     return found
@@ -115,7 +114,7 @@ def sweep(engine: Engine, prepare: Deed, deed: Deed, victim: str, roles: set[str
         for when in ("before", "after"):
             place = f"{when} {role}.{hook}"
             prepare(engine)
-            time.sleep(0.1)
+            engine.rest()
             rule = engine.add_rule(
                 action="kill", role=role, hook=hook, when=when, times=1, victim=victim
             )
