@@ -20,6 +20,7 @@ import pytest
 
 from lading.testing.daemon import Daemon, busybox_image, find_client, nothing_left
 from lading.testing.registries import Site, free_port, own_registry
+from lading.testing.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -362,7 +363,7 @@ def test_a_pull_goes_on_after_a_kill(
         [find_client("lading"), *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     assert held.acquire(timeout=60)
-    time.sleep(0.2)
+    until(lambda: any(part.stat().st_size for part in kept(daemon)), "nothing is written")
     daemon.kill()
     pulling.wait(60)
     proxy.released.set()
@@ -393,10 +394,7 @@ def test_a_cancelled_pull_leaves_nothing(clean: tuple[Daemon, Proxy]) -> None:
     assert held.acquire(timeout=60)
     pulling.send_signal(signal.SIGINT)
     pulling.wait(60)
-    give_up = time.monotonic() + 20
-    while (left := kept(daemon)) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert left == []
+    until(lambda: not kept(daemon), lambda: f"left: {kept(daemon)}")
     nothing_is_here(daemon)
 
 

@@ -29,8 +29,11 @@ class Control(KitBase):
         case.backend.pause(container=box.container)
         before = _cpu(box.pid)
         case.backend.pause(container=box.container)  # a second call does nothing
-        # Long enough for some ticks of the processor's clock, if it were still running.
-        time.sleep(0.1)
+        # Long enough for some ticks of the processor's clock, if it were still running: on a busy
+        # host, too, for this process has to get as much of the processor's time meanwhile.
+        began = time.process_time()
+        while time.process_time() - began < 0.1:
+            pass
         case.expect(before, _cpu(box.pid))
         case.backend.resume(container=box.container)
         case.backend.resume(container=box.container)
