@@ -123,7 +123,9 @@ class _Monitor:
             self._attach(self._init, fds.pop(spec.fd), spec)
         self._relay: Relay | None = None
         if (ready := fds.pop("relay", -1)) >= 0:
-            self._relay = Relay(self._loop, ready, fds.pop("relayed"), self._children.__setitem__)
+            report = Path(birth["run"], "relay.log")
+            adopt = self._children.__setitem__
+            self._relay = Relay(self._loop, ready, fds.pop("relayed"), adopt, report)
         #: Only kept open as long as the container lives.
         self._held = list(fds.values())
         if birth["started_at"]:

@@ -16,6 +16,7 @@ import socket
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from lading.monitor import process
@@ -40,14 +41,15 @@ class Relay:
     """The monitor's part: has a process carry when there is something to be carried.
 
     ``ready`` is readable then, ``sockets`` holds them; ``adopt`` makes known who to call with the
-    status of a child.
+    status of a child. Why one failed is written to the file ``log``.
     """
 
-    def __init__(self, loop: Loop, ready: int, sockets: int, adopt: Adopt) -> None:
+    def __init__(self, loop: Loop, ready: int, sockets: int, adopt: Adopt, log: Path) -> None:
         self._loop = loop
         self._ready = ready
         self._sockets = sockets
         self._adopt = adopt
+        self._log = log
         self._child = 0
         self._watch()
 
@@ -58,7 +60,7 @@ class Relay:
     def _on_ready(self, events: int) -> None:
         self._loop.forget(self._ready)
         try:
-            self._child = _fork(self._sockets)
+            self._child = _fork(self._sockets, self._log)
         except OSError:
             self._loop.later(PAUSE, self._watch)
             return
@@ -87,7 +89,7 @@ def _nothing(status: int) -> None:
     """What the end of a child means that was waited for."""
 
 
-def _fork(sockets: int) -> int:
+def _fork(sockets: int, log: Path) -> int:
     parent = os.getpid()
     if (pid := os.fork()) != 0:
         return pid
@@ -104,6 +106,10 @@ def _fork(sockets: int) -> int:
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         _Carrier(socket.socket(fileno=3)).run()
         status = 0
+    except BaseException as error:
+        import traceback  # only a relay that fails needs it
+
+        log.write_text("".join(traceback.format_exception(error)))
     finally:
         os._exit(status)
 
